@@ -1,0 +1,30 @@
+//! The contract between infer's wasi-nn host and its inference backends.
+//!
+//! A [`Backend`] is an engine (tract, ONNX Runtime, OpenVINO). It loads a model into a [`Graph`], which
+//! all guests share and which hands out [`Session`]s; a session runs [`Call`]s, one or a batch.
+//! [`Tensor`] is the only tensor type, [`Signature`] says what a graph takes and gives, and checks it;
+//! [`Error`] has one [`ErrorKind`] per wasi-nn error code.
+//!
+//! Everything here is synchronous and knows neither wasm nor an engine. Waiting, batching, deadlines
+//! and admission live in the host's scheduler.
+
+mod backend;
+mod cancel;
+mod dtype;
+mod error;
+mod panic;
+mod signature;
+mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use backend::{
+    Backend, Call, Device, DeviceInfo, Encoding, Graph, LoadRequest, Placement, Probe, Session,
+    Source,
+};
+pub use cancel::Cancel;
+pub use dtype::Dtype;
+pub use error::{Error, ErrorKind, Result, clip};
+pub use panic::{in_engine, run_engine};
+pub use signature::{Signature, TensorInfo};
+pub use tensor::{Tensor, byte_length, display_shape};

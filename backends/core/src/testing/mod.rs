@@ -1,0 +1,9 @@
+//! What tests of backends and of the host need: a backend without an engine, and the suite that every
+//! backend has to pass.
+
+pub mod conformance;
+mod conformance_cases;
+mod fake;
+mod fake_model;
+
+pub use fake::{Counters, FakeBackend};

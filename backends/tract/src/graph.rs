@@ -1,0 +1,174 @@
+//! A loaded model and its sessions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use infer_core::{
+    Call, Cancel, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session, Signature,
+    Tensor,
+};
+use tract_onnx::pb::ValueInfoProto;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::{SimpleState, eval};
+use tract_onnx::tract_hir::internal::format_err;
+
+use crate::convert::{from_tract, to_tract};
+use crate::load::{flat, symbols};
+
+type Plan = Arc<TypedRunnableModel>;
+type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
+
+/// A model, optimised and planned.
+pub(crate) struct TractGraph {
+    plan: Plan,
+    signature: Arc<Signature>,
+    shared: Arc<SharedDimensions>,
+}
+
+impl TractGraph {
+    pub(crate) fn new(plan: Plan, signature: Signature, shared: SharedDimensions) -> TractGraph {
+        TractGraph {
+            plan,
+            signature: Arc::new(signature),
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl Graph for TractGraph {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn placement(&self) -> Placement {
+        Placement {
+            device: Device::Cpu,
+            precision: Dtype::F32,
+            elsewhere: Vec::new(),
+        }
+    }
+
+    fn concurrency(&self) -> usize {
+        // Sessions share nothing that changes; more of them than processors only cost memory.
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>> {
+        let state = self
+            .plan
+            .spawn()
+            .map_err(|e| failed("tract could not make a session", e))?;
+        Ok(Box::new(TractSession {
+            state,
+            signature: self.signature.clone(),
+            shared: self.shared.clone(),
+        }))
+    }
+}
+
+struct TractSession {
+    state: State,
+    signature: Arc<Signature>,
+    shared: Arc<SharedDimensions>,
+}
+
+impl Session for TractSession {
+    fn run(&mut self, calls: &mut [Call]) {
+        for call in calls {
+            let result = self.run_one(&call.inputs, &call.cancel);
+            call.result = Some(result);
+        }
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        self.state
+            .reset_turn()
+            .map_err(|e| failed("tract could not reset a session", e))
+    }
+}
+
+impl TractSession {
+    fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
+        cancel.check()?;
+        self.shared.check(inputs, &self.signature)?;
+        let inputs = inputs
+            .iter()
+            .map(|tensor| to_tract(tensor).map(Into::into))
+            .collect::<Result<_>>()?;
+        let outputs = self
+            .state
+            .run_plan_with_eval(inputs, |context, state, node, inputs| {
+                // Between nodes is the only place where tract can be stopped.
+                if cancel.is_cancelled() {
+                    return Err(format_err!("cancelled"));
+                }
+                eval(context, state, node, inputs)
+            });
+        match outputs {
+            Ok(outputs) => outputs.into_iter().map(from_tract).collect(),
+            Err(error) => {
+                // The values of the failed run must not reach the next one.
+                self.reset()?;
+                cancel.check()?;
+                Err(failed("tract could not run the model", error))
+            }
+        }
+    }
+}
+
+/// Dimensions that several inputs share by name (`batch`, say) and that must agree in a call.
+///
+/// tract would find a disagreement too, but only in the middle of a run and in words of its own.
+pub(crate) struct SharedDimensions {
+    /// For each name that occurs more than once: input and axis of each occurrence.
+    occurrences: Vec<(String, Vec<(usize, usize)>)>,
+}
+
+impl SharedDimensions {
+    pub(crate) fn of(inputs: &[&ValueInfoProto]) -> SharedDimensions {
+        let mut found: HashMap<String, Vec<(usize, usize)>> = HashMap::new();
+        for (input, declaration) in inputs.iter().enumerate() {
+            for (axis, symbol) in symbols(declaration).into_iter().enumerate() {
+                if let Some(symbol) = symbol {
+                    found
+                        .entry(symbol.to_owned())
+                        .or_default()
+                        .push((input, axis));
+                }
+            }
+        }
+        let mut occurrences: Vec<_> = found
+            .into_iter()
+            .filter(|(_, places)| places.len() > 1)
+            .collect();
+        occurrences.sort();
+        SharedDimensions { occurrences }
+    }
+
+    fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
+        for (symbol, places) in &self.occurrences {
+            let size = |&(input, axis): &(usize, usize)| inputs[input].shape()[axis];
+            let (first, rest) = (places[0], &places[1..]);
+            if let Some(other) = rest.iter().find(|place| size(place) != size(&first)) {
+                let name = |place: (usize, usize)| &signature.inputs[place.0].name;
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!(
+                        "dimension `{symbol}` is {} in input `{}` (axis {}), but {} in input `{}` (axis {})",
+                        size(&first),
+                        name(first),
+                        first.1,
+                        size(other),
+                        name(*other),
+                        other.1
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(message: &str, error: TractError) -> Error {
+    Error::new(ErrorKind::RuntimeError, message).with_source(flat(error))
+}

@@ -1,0 +1,70 @@
+//! infer's embedded backend: ONNX models on the CPU by tract, in pure Rust.
+//!
+//! [`Tract`] reads a model (`load`), refuses what tract cannot run or is known to answer wrongly
+//! (`refuse`), and runs it node by node so that a cancel is seen between nodes (`graph`); tensors
+//! cross in `convert`. One model holds one copy of its weights; each session holds only the values
+//! of the run in progress.
+
+mod convert;
+mod graph;
+mod load;
+mod refuse;
+mod rewrite;
+mod structure;
+
+use std::sync::Arc;
+
+use infer_core::{
+    Backend, Cancel, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe,
+    Result, run_engine,
+};
+
+/// The version of tract that is built in; `Cargo.toml` pins the same.
+const VERSION: &str = "0.23.9";
+
+/// The tract engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tract;
+
+impl Backend for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn probe(&self) -> Result<Probe> {
+        let devices = vec![DeviceInfo {
+            device: Device::Cpu,
+            description: "any processor".to_owned(),
+        }];
+        Ok(Probe {
+            version: VERSION.to_owned(),
+            location: "built in".to_owned(),
+            devices,
+        })
+    }
+
+    fn encodings(&self) -> &'static [Encoding] {
+        &[Encoding::Onnx]
+    }
+
+    fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
+        if request.encoding != Encoding::Onnx {
+            let message = format!(
+                "expected a model of encoding onnx, got {}",
+                request.encoding
+            );
+            return Err(Error::new(ErrorKind::InvalidEncoding, message));
+        }
+        if request.device != Device::Cpu {
+            let message = format!("tract runs on cpu only, got {}", request.device);
+            return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+        }
+        run_engine("tract", || load::load(&request.source, cancel)).map_err(|error| match error.kind() {
+            // A panic: no model that tract can run makes it panic while it reads.
+            ErrorKind::RuntimeError => Error::new(ErrorKind::UnsupportedOperation, "tract cannot load the model")
+                .with_source(error)
+                .with_hint("another backend may run this model"),
+            _ => error,
+        })
+    }
+}

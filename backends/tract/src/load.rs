@@ -1,0 +1,234 @@
+//! From the bytes of an ONNX model to a plan that tract can run.
+//!
+//! Steps: map or take the bytes; decode; check what tract would answer badly (`refuse`); let tract
+//! parse, type and optimise; take the signature from tract, which knows better than the file's own
+//! declarations of outputs.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use infer_core::{Cancel, Error, ErrorKind, Graph, Result, Signature, Source, TensorInfo};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimensionValue;
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::gru_seq::GruSeq;
+use tract_onnx::tract_core::ops::logic::IfThenElse;
+use tract_onnx::tract_core::ops::scan::Scan;
+use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
+
+use crate::convert::dtype_of;
+use crate::graph::{SharedDimensions, TractGraph};
+use crate::{refuse, rewrite, structure};
+
+/// Loads a model from its one part.
+pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
+    let (mut proto, folder) = decode(source)?;
+    cancel.check()?;
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let graph = graph_of(&proto)?;
+    structure::check(graph)?;
+    refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
+    rewrite::rewrite(&mut proto)?;
+    let graph = graph_of(&proto)?;
+
+    let parsed = onnx
+        .parse(&proto, folder.as_deref())
+        .map_err(|e| rejected("parse", e))?;
+    if let Some(name) = parsed.unresolved_inputs.first() {
+        return Err(not_onnx(&format!("nothing computes `{name}`")));
+    }
+    cancel.check()?;
+    let mut typed = parsed
+        .model
+        .into_typed()
+        .map_err(|e| rejected("work out the types of", e))?;
+    forget_between_runs(&mut typed);
+    cancel.check()?;
+    let optimized = typed
+        .into_optimized()
+        .map_err(|e| rejected("optimise", e))?;
+    cancel.check()?;
+    let signature = signature(graph, &optimized)?;
+    let shared = SharedDimensions::of(&input_declarations(graph));
+    let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
+    Ok(Arc::new(TractGraph::new(plan, signature, shared)))
+}
+
+fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
+    proto.graph.as_ref().ok_or_else(|| not_onnx("it has no graph"))
+}
+
+/// tract's loops hand their state on to the next run, as a stream would; ONNX starts each run afresh.
+fn forget_between_runs(model: &mut TypedModel) {
+    for node in &mut model.nodes {
+        if let Some(scan) = node.op_as_mut::<Scan>() {
+            scan.reset_every_turn = true;
+            forget_between_runs(&mut scan.body);
+        } else if let Some(gru) = node.op_as_mut::<GruSeq>() {
+            gru.reset_every_turn = true;
+        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
+            forget_between_runs(&mut branches.then_body);
+            forget_between_runs(&mut branches.else_body);
+        }
+    }
+}
+
+/// The decoded model, and the folder that it may name further files in.
+fn decode(source: &Source) -> Result<(ModelProto, Option<String>)> {
+    match source {
+        Source::Memory(parts) => {
+            let [bytes] = parts.as_slice() else {
+                return Err(wrong_parts(parts.len()));
+            };
+            let proto = parse_bytes(bytes)?;
+            Ok((proto, None))
+        }
+        Source::Files(paths) => {
+            let [path] = paths.as_slice() else {
+                return Err(wrong_parts(paths.len()));
+            };
+            let map = map_file(path)?;
+            let proto = parse_bytes(&map)?;
+            let folder = path.parent().and_then(Path::to_str).unwrap_or("");
+            Ok((proto, Some(folder.to_owned())))
+        }
+    }
+}
+
+fn parse_bytes(mut bytes: &[u8]) -> Result<ModelProto> {
+    if bytes.is_empty() {
+        return Err(not_onnx("it is empty"));
+    }
+    tract_onnx::onnx()
+        .proto_model_for_read(&mut bytes)
+        .map_err(|error| not_onnx("it does not decode").with_source(flat(error)))
+}
+
+#[allow(unsafe_code, reason = "mapping a file")]
+fn map_file(path: &Path) -> Result<memmap2::Mmap> {
+    let failed = |error: std::io::Error| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("cannot read `{}`", path.display()),
+        )
+        .with_source(error)
+    };
+    let file = File::open(path).map_err(failed)?;
+    // SAFETY: the map is only read, and only until this load ends. A file that somebody truncates
+    // meanwhile would fault: model files belong to the person who runs the host, not to a guest.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(failed)
+}
+
+fn signature(graph: &GraphProto, model: &TypedModel) -> Result<Signature> {
+    let names = |declared: &[&ValueInfoProto]| -> Vec<String> {
+        declared
+            .iter()
+            .map(|declaration| declaration.name.clone())
+            .collect()
+    };
+    let inputs = names(&input_declarations(graph));
+    let outputs = names(&graph.output.iter().collect::<Vec<_>>());
+    Ok(Signature {
+        inputs: infos(&inputs, model, &model.inputs)?,
+        outputs: infos(&outputs, model, &model.outputs)?,
+        stateful: false,
+    })
+}
+
+fn infos(names: &[String], model: &TypedModel, outlets: &[OutletId]) -> Result<Vec<TensorInfo>> {
+    names
+        .iter()
+        .zip(outlets)
+        .map(|(name, outlet)| {
+            let fact = model
+                .outlet_fact(*outlet)
+                .map_err(|e| rejected("describe", e))?;
+            let dtype = dtype_of(fact.datum_type).ok_or_else(|| {
+                let message = format!(
+                    "tract has no tensors of dtype {:?} (`{name}`)",
+                    fact.datum_type
+                );
+                Error::new(ErrorKind::UnsupportedOperation, message)
+            })?;
+            let dimensions = fact
+                .shape
+                .iter()
+                .map(|dimension| dimension.to_usize().ok())
+                .collect();
+            Ok(TensorInfo {
+                name: name.clone(),
+                dtype,
+                dimensions,
+            })
+        })
+        .collect()
+}
+
+/// The graph's inputs that a caller gives: an initialiser of the same name is a default value.
+fn input_declarations(graph: &GraphProto) -> Vec<&ValueInfoProto> {
+    let initialised: HashSet<&str> = graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .collect();
+    graph
+        .input
+        .iter()
+        .filter(|input| !initialised.contains(input.name.as_str()))
+        .collect()
+}
+
+/// The names of an input's symbolic dimensions, by position.
+pub(crate) fn symbols(declaration: &ValueInfoProto) -> Vec<Option<&str>> {
+    let value = declaration.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let Some(type_proto::Value::TensorType(tensor)) = value else {
+        return Vec::new();
+    };
+    let Some(shape) = &tensor.shape else {
+        return Vec::new();
+    };
+    shape
+        .dim
+        .iter()
+        .map(|dimension| match &dimension.value {
+            // Anything that is not a plain name may be an expression, which the engine resolves.
+            Some(DimensionValue::DimParam(name))
+                if !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_') =>
+            {
+                Some(name.as_str())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn wrong_parts(got: usize) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("an ONNX model has 1 part, got {got}"),
+    )
+}
+
+fn not_onnx(why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidEncoding,
+        format!("not a valid ONNX model: {why}"),
+    )
+}
+
+fn rejected(step: &str, error: TractError) -> Error {
+    Error::new(
+        ErrorKind::UnsupportedOperation,
+        format!("tract could not {step} the model"),
+    )
+    .with_source(flat(error))
+    .with_hint("another backend may run this model")
+}
+
+/// tract's chain of causes on one line.
+pub(crate) fn flat(error: TractError) -> Box<dyn std::error::Error + Send + Sync> {
+    let chain: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
+    chain.join(": ").into()
+}

@@ -1,0 +1,205 @@
+//! The component ABI, `wasi:nn@0.2.0-rc-2024-10-28`, by `wit-bindgen`.
+//!
+//! Graphs, contexts, tensors and errors are resources of the host; dropping the Rust value drops the handle.
+//! A run moves its input tensors to the host, so they are made anew for each.
+
+use super::{Argument, Encoding, Fetched, Target, View};
+use crate::error::{Code, Error, Result};
+use crate::tensor::DType;
+use std::marker::PhantomData;
+
+/// The bindings as `wit-bindgen` makes them.
+#[allow(missing_docs, reason = "generated from the WIT file")]
+pub mod bindings {
+    wit_bindgen::generate!({ world: "ml", path: "wit" });
+}
+
+pub use bindings::wasi::nn::{errors, graph, inference, tensor};
+
+/// Whether inputs are told apart by position; here names decide.
+pub const BY_POSITION: bool = false;
+
+/// A loaded model.
+pub struct Graph(graph::Graph);
+
+impl Graph {
+    /// Loads a model from its bytes.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn load(parts: &[&[u8]], encoding: Encoding, target: Target) -> Result<Graph> {
+        let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        graph::load(&parts, encoding.into(), target.into())
+            .map(Graph)
+            .map_err(error)
+    }
+
+    /// Finds a model by name.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn by_name(name: &str) -> Result<Graph> {
+        graph::load_by_name(name).map(Graph).map_err(error)
+    }
+
+    /// Makes an execution context.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn context(&self) -> Result<Context> {
+        self.0.init_execution_context().map(Context).map_err(error)
+    }
+
+    /// Drops the handle, as dropping the value does.
+    ///
+    /// # Errors
+    /// None in this ABI.
+    pub fn close(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An execution context of a graph.
+pub struct Context(inference::GraphExecutionContext);
+
+impl Context {
+    /// Makes the tensors and runs.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn compute(&mut self, arguments: &[Argument<'_>]) -> Result<Results<'_>> {
+        let tensors = arguments
+            .iter()
+            .map(|argument| (argument.name.to_owned(), send(&argument.tensor)))
+            .collect();
+        self.compute_tensors(tensors)
+    }
+
+    /// Runs with tensors that [`send`] made before; they are the host's from then on.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn compute_tensors(
+        &mut self,
+        tensors: Vec<(String, tensor::Tensor)>,
+    ) -> Result<Results<'_>> {
+        let (names, tensors) = self.0.compute(tensors).map_err(error)?.into_iter().unzip();
+        Ok(Results {
+            names,
+            tensors,
+            context: PhantomData,
+        })
+    }
+
+    /// Drops the handle, as dropping the value does.
+    ///
+    /// # Errors
+    /// None in this ABI.
+    pub fn close(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes a tensor of the host: one copy of its values. A malformed one is refused when it is used.
+pub fn send(view: &View<'_>) -> tensor::Tensor {
+    tensor::Tensor::new(view.dimensions, view.dtype.into(), view.data)
+}
+
+/// The outputs of one run.
+pub struct Results<'context> {
+    names: Vec<String>,
+    tensors: Vec<tensor::Tensor>,
+    context: PhantomData<&'context mut Context>,
+}
+
+impl Results<'_> {
+    /// The outputs' names, in the model's order.
+    pub fn names(&self) -> Option<&[String]> {
+        Some(&self.names)
+    }
+
+    /// Copies one output here. The expected number of bytes is not needed: the host says it.
+    ///
+    /// # Errors
+    /// [`NotFound`](Code::NotFound) when there is no such output.
+    pub fn fetch(&self, index: u32, _expected: Option<usize>) -> Result<Fetched> {
+        let tensor = self
+            .tensors
+            .get(index as usize)
+            .ok_or_else(|| Error::new(Code::NotFound, format!("no output number {index}")))?;
+        Ok(Fetched {
+            dtype: Some(tensor.ty().into()),
+            dimensions: Some(tensor.dimensions()),
+            data: tensor.data(),
+        })
+    }
+}
+
+/// Takes over the code and the message of an error of the host.
+pub fn error(error: errors::Error) -> Error {
+    use errors::ErrorCode;
+    let code = match error.code() {
+        ErrorCode::InvalidArgument => Code::InvalidArgument,
+        ErrorCode::InvalidEncoding => Code::InvalidEncoding,
+        ErrorCode::Timeout => Code::Timeout,
+        ErrorCode::RuntimeError => Code::RuntimeError,
+        ErrorCode::UnsupportedOperation => Code::UnsupportedOperation,
+        ErrorCode::TooLarge => Code::TooLarge,
+        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::Security => Code::Security,
+        ErrorCode::Unknown => Code::Unknown,
+    };
+    Error::new(code, error.data())
+}
+
+impl From<Encoding> for graph::GraphEncoding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::OpenVino => Self::Openvino,
+            Encoding::Onnx => Self::Onnx,
+            Encoding::TensorFlow => Self::Tensorflow,
+            Encoding::PyTorch => Self::Pytorch,
+            Encoding::TensorFlowLite => Self::Tensorflowlite,
+            Encoding::Ggml => Self::Ggml,
+            Encoding::Autodetect => Self::Autodetect,
+        }
+    }
+}
+
+impl From<Target> for graph::ExecutionTarget {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Cpu => Self::Cpu,
+            Target::Gpu => Self::Gpu,
+            Target::Tpu => Self::Tpu,
+        }
+    }
+}
+
+impl From<DType> for tensor::TensorType {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::F16 => Self::Fp16,
+            DType::F32 => Self::Fp32,
+            DType::F64 => Self::Fp64,
+            DType::Bf16 => Self::Bf16,
+            DType::U8 => Self::U8,
+            DType::I32 => Self::I32,
+            DType::I64 => Self::I64,
+        }
+    }
+}
+
+impl From<tensor::TensorType> for DType {
+    fn from(dtype: tensor::TensorType) -> Self {
+        match dtype {
+            tensor::TensorType::Fp16 => Self::F16,
+            tensor::TensorType::Fp32 => Self::F32,
+            tensor::TensorType::Fp64 => Self::F64,
+            tensor::TensorType::Bf16 => Self::Bf16,
+            tensor::TensorType::U8 => Self::U8,
+            tensor::TensorType::I32 => Self::I32,
+            tensor::TensorType::I64 => Self::I64,
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The command line: its definition, and the parsing of what clap has no type for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use infer::{Backends, DeviceChoice, DirGrant, Selection};
+use infer_core::Device;
+use infer_models::ModelRef;
+use tracing_subscriber::EnvFilter;
+
+use crate::status;
+
+/// Run WebAssembly guests that do AI inference, on the hardware that is there.
+#[derive(Debug, Parser)]
+#[command(name = "infer", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  infer models get efficientnet-lite0
+  infer run classify.wasm --model efficientnet-lite0 --dir photos -- photos/coffee.png
+  infer inspect efficientnet-lite0
+  infer devices")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) verbosity: Verbosity,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How much is said on stderr.
+#[derive(Debug, Args)]
+pub(crate) struct Verbosity {
+    /// Say more: -v what runs where and what guests do wrong, -vv details
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Which logs, in the syntax of RUST_LOG: `infer=debug`, say
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<EnvFilter>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<RunArgs>),
+    Inspect(InspectArgs),
+    Devices(DevicesArgs),
+    Compile(CompileArgs),
+    Models(ModelsArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Run a guest.
+///
+/// The guest is a component (wasm32-wasip2) or a core module (wasm32-wasip1). It reaches the models,
+/// folders, variables and time that it is given here, and nothing else.
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  infer run classify.wasm --model efficientnet-lite0 --dir photos -- photos/coffee.png
+  infer run classify.wasm --model resnet.onnx --gpu < photo.jpg
+  infer run pipeline.wasm --model detect=det.onnx --model read=rec.onnx --timeout 5s
+
+{}", status::TABLE))]
+pub(crate) struct RunArgs {
+    /// The guest: a .wasm file, or what `infer compile` made of one
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) guest: PathBuf,
+    #[command(flatten)]
+    pub(crate) models: ModelArgs,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Arguments for the guest, after `--`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A model for the guest: an ONNX file, a folder, or the name of a known model. NAME is its name for
+    /// the guest, else the file's stem. The first model is also `default`. Repeatable
+    #[arg(long = "model", short, value_name = "[NAME=]REF", help_heading = "Models")]
+    pub(crate) models: Vec<ModelRef>,
+}
+
+/// Which engine and device.
+#[derive(Debug, Args)]
+pub(crate) struct SelectionArgs {
+    /// The engine that runs the models
+    #[arg(long, default_value = "auto", value_parser = backend_names(), help_heading = "Models")]
+    backend: String,
+    /// The device: auto, cpu, gpu, gpu:N or npu. One that cannot be used is an error
+    #[arg(long, default_value = "auto", value_parser = parse_device, help_heading = "Models")]
+    device: DeviceChoice,
+    /// Short for --device gpu
+    #[arg(long, conflicts_with = "device", help_heading = "Models")]
+    gpu: bool,
+}
+
+impl SelectionArgs {
+    pub(crate) fn selection(&self) -> Selection {
+        let backend = (self.backend != "auto").then(|| self.backend.clone());
+        let device = if self.gpu { DeviceChoice::Exactly(Device::Gpu(0)) } else { self.device };
+        Selection { backend, device }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What the guest may reach")]
+pub(crate) struct GrantArgs {
+    /// A folder, and its path in the guest if that differs; `:ro` to read only. Repeatable
+    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]", value_parser = parse_dir)]
+    pub(crate) dirs: Vec<DirGrant>,
+    /// An environment variable. Repeatable
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_env)]
+    pub(crate) env: Vec<(String, String)>,
+    /// The network, all of it
+    #[arg(long)]
+    pub(crate) net: bool,
+    /// Handing models of its own to the engines, which parse them with native code
+    #[arg(long)]
+    pub(crate) allow_load: bool,
+    /// Take a guest that `infer compile` made. It is native code with all rights of this process: its
+    /// version, processor and settings are checked, its code is trusted
+    #[arg(long)]
+    pub(crate) allow_precompiled: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits of the guest")]
+pub(crate) struct LimitArgs {
+    /// From its start to its end, opening models apart: 500ms, 10s, 2m [default: none]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Units of fuel, about one per instruction [default: none]
+    #[arg(long, value_name = "UNITS")]
+    pub(crate) fuel: Option<u64>,
+    /// Its own memory
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub(crate) max_memory: u64,
+    /// What the host holds for it at one time: tensors, contexts and models of its own
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub(crate) max_tensor_bytes: u64,
+    /// Graphs, contexts, tensors and errors at one time
+    #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES)]
+    pub(crate) max_handles: u64,
+}
+
+/// Show what a model takes and gives, or what a guest imports and needs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infer inspect efficientnet-lite0
+  infer inspect resnet.onnx --json
+  infer inspect classify.wasm")]
+pub(crate) struct InspectArgs {
+    /// A model, as for `infer run --model`, or a guest
+    #[arg(value_name = "MODEL|GUEST", value_hint = ValueHint::FilePath)]
+    pub(crate) subject: String,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show each backend: its version, where it was found or why not, and its devices.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  infer devices --json")]
+pub(crate) struct DevicesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compile a guest to native code for this processor.
+///
+/// The result starts without compiling, and is trusted code: `infer run` takes it with
+/// --allow-precompiled only.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  infer compile classify.wasm -o classify.cwasm
+  infer run classify.cwasm --allow-precompiled --model efficientnet-lite0 < photo.jpg")]
+pub(crate) struct CompileArgs {
+    /// The guest: a .wasm file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) guest: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Count fuel, for `infer run --fuel`
+    #[arg(long)]
+    pub(crate) fuel: bool,
+}
+
+/// Bring and show known models.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infer models list
+  infer models get efficientnet-lite0
+
+Models are kept in $INFER_HOME/models, else $XDG_DATA_HOME/infer/models, else ~/.local/share/infer/models.")]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Install known models by name, with python3 and its pip; nothing is done for one that is there
+    Get {
+        /// Their names, from `infer models list`
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// List known and installed models
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  infer completions bash > ~/.local/share/bash-completion/completions/infer")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn backend_names() -> PossibleValuesParser {
+    let backends = Backends::built_in();
+    let names = backends.all().iter().map(|backend| backend.name());
+    PossibleValuesParser::new(std::iter::once("auto").chain(names))
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    let gpu = |index: &str| index.parse().map(Device::Gpu).map(DeviceChoice::Exactly).ok();
+    let device = match text {
+        "auto" => Some(DeviceChoice::Auto),
+        "cpu" => Some(DeviceChoice::Exactly(Device::Cpu)),
+        "gpu" => Some(DeviceChoice::Exactly(Device::Gpu(0))),
+        "npu" => Some(DeviceChoice::Exactly(Device::Npu)),
+        _ => text.strip_prefix("gpu:").and_then(gpu),
+    };
+    device.ok_or_else(|| "expected auto, cpu, gpu, gpu:N or npu".to_owned())
+}
+
+fn parse_dir(text: &str) -> Result<DirGrant, String> {
+    let (paths, read_only) = match text.strip_suffix(":ro") {
+        Some(paths) => (paths, true),
+        None => (text, false),
+    };
+    let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+    if host.is_empty() || guest.is_empty() {
+        return Err("expected HOST[::GUEST][:ro] with a path on each side".to_owned());
+    }
+    Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
+}
+
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+/// A time: a number with `ms`, `s`, `m` or `h`, or of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("expected a time such as 500ms, 10s or 2m".to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("expected a time above 0, such as 500ms, 10s or 2m".to_owned()),
+    }
+}
+
+/// A size in bytes: a number, with KiB, MiB, GiB (or K, M, G) or kB, MB, GB.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("expected a size such as 4096, 512MiB or 1GiB".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a size such as 4096, 512MiB or 1GiB".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "the size is too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn devices() {
+        assert_eq!(parse_device("auto"), Ok(DeviceChoice::Auto));
+        assert_eq!(parse_device("gpu"), Ok(DeviceChoice::Exactly(Device::Gpu(0))));
+        assert_eq!(parse_device("gpu:3"), Ok(DeviceChoice::Exactly(Device::Gpu(3))));
+        for wrong in ["", "GPU", "gpu:", "gpu:-1", "gpu:x", "tpu", "cuda"] {
+            assert!(parse_device(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn folders() {
+        let grant = |host: &str, guest: &str, read_only| {
+            Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
+        };
+        assert_eq!(parse_dir("photos"), grant("photos", "photos", false));
+        assert_eq!(parse_dir("/a b::/data:ro"), grant("/a b", "/data", true));
+        assert_eq!(parse_dir("c:d"), grant("c:d", "c:d", false));
+        for wrong in ["", "::", "a::", "::b", ":ro"] {
+            assert!(parse_dir(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "0", "-1s", "1d", "nan", "inf", "1e400", "s"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_size("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("1g"), Ok(1 << 30));
+        assert_eq!(parse_size("2kB"), Ok(2000));
+        for wrong in ["", "-1", "1.5G", "x", "99999999999GiB", "1TBs"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

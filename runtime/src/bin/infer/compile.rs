@@ -1,0 +1,30 @@
+//! `infer compile`: a guest to native code, written whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use infer::{Engine, EngineConfig};
+
+use crate::args::CompileArgs;
+use crate::output;
+use crate::run::read_guest;
+use crate::status::Status;
+
+pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
+    let engine = Engine::new(&EngineConfig { fuel: args.fuel })?;
+    let bytes = read_guest(&args.guest)?;
+    let compiled = infer::compile(&engine, &bytes)
+        .with_context(|| format!("cannot compile the guest `{}`", args.guest.display()))?;
+    write(&args.output, &compiled).with_context(|| format!("cannot write `{}`", args.output.display()))?;
+    tracing::info!("{} of native code in `{}`", output::bytes(compiled.len() as u64), args.output.display());
+    Ok(Status::Success)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".infer-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}

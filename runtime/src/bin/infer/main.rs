@@ -1,0 +1,42 @@
+//! The `infer` command: arguments to settings, results to a terminal or a script.
+//!
+//! One file per subcommand. Data goes to stdout, everything else to stderr.
+
+mod args;
+mod compile;
+mod completions;
+mod devices;
+mod inspect;
+mod logging;
+mod models;
+mod output;
+mod run;
+mod status;
+mod stdio;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::status::Status;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(&cli.verbosity);
+    output::quiet_engine_panics();
+    let result = match cli.command {
+        Command::Run(args) => run::run(*args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Devices(args) => devices::devices(&args),
+        Command::Compile(args) => compile::compile(&args),
+        Command::Models(args) => models::models(&args),
+        Command::Completions(args) => completions::completions(&args),
+    };
+    let status = result.unwrap_or_else(|error| {
+        output::report(&error);
+        Status::Failure
+    });
+    // Not by return: a thread that an engine keeps busy must not hold the process.
+    std::process::exit(status.code().into())
+}

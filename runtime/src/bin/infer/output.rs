@@ -1,0 +1,63 @@
+//! What goes to a person: errors with causes and hints on stderr, data on stdout.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::status::BROKEN_PIPE;
+
+/// Prints an error: what failed, its causes indented below, and what can be done about it.
+pub(crate) fn report(error: &anyhow::Error) {
+    let mut text = String::new();
+    for (index, cause) in error.chain().enumerate() {
+        let label = if index == 0 { "error: " } else { "  " };
+        // A cause of several lines, a backtrace say, stays below its label.
+        text.push_str(&format!("{label}{}\n", cause.to_string().replace('\n', "\n  ")));
+    }
+    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<infer_core::Error>()?.hint());
+    for hint in hints {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    // There is nowhere to report that stderr is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes data to stdout. A reader that went away ends the program, quietly.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(BROKEN_PIPE.into()),
+        result => Ok(result?),
+    }
+}
+
+/// Writes one JSON document to stdout.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// A number of bytes for people: `17.4 MB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1000.0, 0);
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A panic of an engine becomes an error, which is reported as one: the panic itself says nothing.
+pub(crate) fn quiet_engine_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if infer_core::in_engine() {
+            tracing::debug!("{panic}");
+        } else {
+            usual(panic);
+        }
+    }));
+}

@@ -1,0 +1,117 @@
+//! Guests compiled ahead of time: native code in a file, made by [`compile`] and taken only when trusted.
+//!
+//! The one file of this crate with `unsafe`: wasmtime checks version, processor and settings of compiled
+//! code, but nothing could check the code itself.
+
+use infer_core::{Error, ErrorKind, Result};
+use wasmtime::Module;
+use wasmtime::Precompiled;
+use wasmtime::component::Component;
+
+use crate::engine::Engine;
+use crate::guest::text;
+
+/// What kind of guest some bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A WebAssembly component.
+    Component,
+    /// A WebAssembly core module.
+    Module,
+    /// Either, compiled to native code.
+    Compiled,
+}
+
+pub(crate) enum Compiled {
+    Component(Component),
+    Module(Module),
+}
+
+/// Tells guests apart by their first bytes.
+///
+/// # Errors
+/// `InvalidEncoding` for anything that is no guest, with what it looks like.
+pub fn kind(bytes: &[u8]) -> Result<Kind> {
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    if bytes.starts_with(COMPONENT) {
+        return Ok(Kind::Component);
+    }
+    if bytes.starts_with(MODULE) {
+        return Ok(Kind::Module);
+    }
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Ok(Kind::Compiled);
+    }
+    let (got, hint) = match infer_models::Content::of_bytes(bytes) {
+        infer_models::Content::Unknown if bytes.starts_with(b"\0asm") => (
+            "WebAssembly of a version that is not supported".to_owned(),
+            "build it with a current compiler",
+        ),
+        infer_models::Content::Unknown if bytes.trim_ascii_start().starts_with(b"(") => (
+            "WebAssembly text".to_owned(),
+            "convert it with `wat2wasm` or `wasm-tools parse`",
+        ),
+        infer_models::Content::Model(encoding) => (
+            format!("a model ({encoding})"),
+            "the guest comes first, models follow --model",
+        ),
+        other => (
+            other.to_string(),
+            "build a guest for wasm32-wasip2 or wasm32-wasip1",
+        ),
+    };
+    let message = format!("expected a WebAssembly component or core module, got {got}");
+    Err(Error::new(ErrorKind::InvalidEncoding, message).with_hint(hint))
+}
+
+/// Compiles a component or a core module to native code for this processor and this engine's settings.
+///
+/// # Errors
+/// `InvalidEncoding` for bytes that are no valid guest.
+pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+    let wasmtime = engine.wasmtime();
+    let compiled = match kind(bytes)? {
+        Kind::Component => wasmtime.precompile_component(bytes),
+        Kind::Module => wasmtime.precompile_module(bytes),
+        Kind::Compiled => {
+            let message = "the guest is compiled already";
+            return Err(Error::new(ErrorKind::InvalidEncoding, message));
+        }
+    };
+    compiled.map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidEncoding,
+            "the guest is not valid WebAssembly",
+        )
+        .with_source(text(&error))
+    })
+}
+
+/// Takes compiled code that the caller vouches for.
+#[allow(
+    unsafe_code,
+    reason = "compiled code is native code, which the caller vouches for"
+)]
+pub(crate) fn trust(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
+    let wasmtime = engine.wasmtime();
+    // SAFETY: the caller of `Guest::trust_compiled` vouches that the bytes came out of `compile` unchanged;
+    // wasmtime checks that version, processor and settings are this engine's.
+    let compiled = match wasmtime::Engine::detect_precompiled(bytes) {
+        Some(Precompiled::Component) => {
+            unsafe { Component::deserialize(wasmtime, bytes) }.map(Compiled::Component)
+        }
+        Some(Precompiled::Module) => {
+            unsafe { Module::deserialize(wasmtime, bytes) }.map(Compiled::Module)
+        }
+        None => {
+            let message = "expected a guest that `infer compile` made, got something else";
+            return Err(Error::new(ErrorKind::InvalidEncoding, message));
+        }
+    };
+    compiled.map_err(|error| {
+        Error::new(ErrorKind::UnsupportedOperation, "the compiled guest does not fit this infer")
+            .with_source(text(&error))
+            .with_hint("compile it again with `infer compile`, on this processor and with the same --fuel setting")
+    })
+}

@@ -1,0 +1,96 @@
+//! What an embedder says about engines and instances: plain values, no command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use infer_core::Device;
+use wasmtime_wasi::FsPerms;
+
+/// How guests are compiled. A compiled guest fits only an engine of the same settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineConfig {
+    /// Count fuel, which `Limits::fuel` needs; it makes guests slower.
+    pub fuel: bool,
+}
+
+/// What one instance may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From the guest's start to its end.
+    pub timeout: Option<Duration>,
+    /// Units of fuel, about one for each wasm instruction.
+    pub fuel: Option<u64>,
+    /// All linear memories together, in bytes.
+    pub memory: usize,
+    /// Everything that the host holds for the guest's tensors and models at one time, in bytes.
+    pub tensor_bytes: u64,
+    /// Graphs, contexts, tensors and errors at one time.
+    pub handles: u64,
+}
+
+impl Limits {
+    /// The default of [`Limits::memory`].
+    pub const MEMORY: usize = 1 << 30;
+    /// The default of [`Limits::tensor_bytes`].
+    pub const TENSOR_BYTES: u64 = 1 << 30;
+    /// The default of [`Limits::handles`].
+    pub const HANDLES: u64 = 10_000;
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            timeout: None,
+            fuel: None,
+            memory: Limits::MEMORY,
+            tensor_bytes: Limits::TENSOR_BYTES,
+            handles: Limits::HANDLES,
+        }
+    }
+}
+
+/// What one instance may reach. The default is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// Folders.
+    pub dirs: Vec<DirGrant>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// The network, all of it.
+    pub network: bool,
+    /// Handing model bytes of its own to the engines.
+    pub load: bool,
+    /// Devices for models that it loads itself.
+    pub devices: Vec<Device>,
+}
+
+/// A folder that a guest may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// The folder on the host.
+    pub host: PathBuf,
+    /// Its path as the guest sees it.
+    pub guest: String,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
+impl DirGrant {
+    pub(crate) fn permissions(&self) -> FsPerms {
+        if self.read_only {
+            FsPerms::ReadOnly
+        } else {
+            FsPerms::ReadWrite
+        }
+    }
+}
+
+/// The device that a person asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best that is there; which it is gets reported.
+    #[default]
+    Auto,
+    /// This one or an error.
+    Exactly(Device),
+}

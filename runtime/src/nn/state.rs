@@ -1,0 +1,253 @@
+//! What wasi-nn does, for one instance and without an ABI.
+//!
+//! A name or bytes become a [`GuestGraph`], a graph gives [`GuestContext`]s, and a context computes on
+//! [`Held`] tensors. Everything that the host keeps for the guest is entered in its books.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use infer_core::{
+    Cancel, Device, Dtype, Encoding, Error, ErrorKind, LoadRequest, Result, Signature, Source,
+    Tensor, byte_length, run_engine,
+};
+use infer_models::Content;
+
+use crate::backends::Backends;
+use crate::config::{DeviceChoice, Grants};
+use crate::nn::usage::{Charge, Handle, Usage};
+use crate::registry::{Model, Registry};
+use crate::scheduler::OwnSession;
+use crate::threads::Threads;
+
+/// Stack of the thread that loads a guest's own model: parsers recurse on nested graphs.
+const LOAD_STACK: usize = 64 << 20;
+
+/// The wasi-nn state of one instance.
+pub(crate) struct NnState {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) backends: Arc<Backends>,
+    pub(crate) grants: Grants,
+    pub(crate) usage: Arc<Usage>,
+    pub(crate) cancel: Cancel,
+    pub(crate) threads: Threads,
+}
+
+/// wasi-nn's execution targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Cpu,
+    Gpu,
+    Tpu,
+}
+
+/// A guest's handle on a model; contexts keep its parts alive when it is dropped.
+#[allow(unreachable_pub, reason = "generated code re-exports it")]
+pub struct GuestGraph {
+    model: Arc<Model>,
+    /// The bytes of a model that the guest brought itself.
+    charge: Option<Arc<Charge>>,
+    _handle: Handle,
+}
+
+/// A guest's context.
+#[allow(unreachable_pub, reason = "generated code re-exports it")]
+pub struct GuestContext {
+    model: Arc<Model>,
+    session: OwnSession,
+    _charge: Option<Arc<Charge>>,
+    _handle: Handle,
+}
+
+impl GuestContext {
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// A tensor and its entry in the books.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) tensor: Tensor,
+    _charge: Arc<Charge>,
+}
+
+impl NnState {
+    /// The model that the host has under this name.
+    pub(crate) fn load_by_name(&self, name: &str) -> Result<GuestGraph> {
+        let handle = self.usage.handle()?;
+        let model = self.registry.get(name)?;
+        Ok(GuestGraph {
+            model,
+            charge: None,
+            _handle: handle,
+        })
+    }
+
+    /// Whether a guest may load a model of this many bytes: asked before anything is copied.
+    pub(crate) fn admit_load(&self, target: Target, bytes: u64) -> Result<(Device, Charge)> {
+        if !self.grants.load {
+            return Err(Error::new(
+                ErrorKind::Security,
+                "this guest may not load models of its own",
+            )
+            .with_hint("allow it with --allow-load, or name a model of the host's: load-by-name"));
+        }
+        let device = self.granted_device(target)?;
+        let charge = self.usage.charge("a model", bytes)?;
+        Ok((device, charge))
+    }
+
+    /// Loads a guest's own model.
+    pub(crate) async fn load(
+        &self,
+        parts: Vec<Bytes>,
+        encoding: Option<Encoding>,
+        (device, charge): (Device, Charge),
+    ) -> Result<GuestGraph> {
+        let handle = self.usage.handle()?;
+        let encoding = encoding.map_or_else(|| detect(&parts), Ok)?;
+        let chosen = self
+            .backends
+            .choose(None, DeviceChoice::Exactly(device), encoding)?;
+        let backend = chosen.backend;
+        let request = LoadRequest {
+            source: Source::Memory(parts),
+            encoding,
+            device: chosen.device,
+        };
+        let (name, cancel) = (backend.name(), self.cancel.clone());
+        let work = move || run_engine(name, || backend.load(&request, &cancel));
+        let graph = self.threads.run("infer-load", LOAD_STACK, work).await??;
+        let model = Arc::new(Model::new("a guest's own", name, encoding, graph));
+        Ok(GuestGraph {
+            model,
+            charge: Some(Arc::new(charge)),
+            _handle: handle,
+        })
+    }
+
+    fn granted_device(&self, target: Target) -> Result<Device> {
+        let wanted = |device: &Device| {
+            matches!(
+                (target, device),
+                (Target::Cpu, Device::Cpu)
+                    | (Target::Gpu, Device::Gpu(_))
+                    | (Target::Tpu, Device::Npu)
+            )
+        };
+        self.grants
+            .devices
+            .iter()
+            .copied()
+            .find(wanted)
+            .ok_or_else(|| {
+                let granted: Vec<String> =
+                    self.grants.devices.iter().map(Device::to_string).collect();
+                let (target, granted) = (target.name(), granted.join(", "));
+                Error::new(
+                    ErrorKind::Security,
+                    format!("target `{target}` was not granted: expected {granted}"),
+                )
+                .with_hint("grant a device with --device")
+            })
+    }
+
+    /// A new context on a graph.
+    pub(crate) fn context(&self, graph: &GuestGraph) -> Result<GuestContext> {
+        let handle = self.usage.handle()?;
+        check_carried(graph.model.signature())?;
+        Ok(GuestContext {
+            model: graph.model.clone(),
+            session: None,
+            _charge: graph.charge.clone(),
+            _handle: handle,
+        })
+    }
+
+    /// A tensor of a copy of a guest's bytes; nothing is copied if it is wrong or over a limit.
+    pub(crate) fn tensor(&self, dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Result<Held> {
+        let charge = self.usage.charge("a tensor", bytes.len() as u64)?;
+        let tensor = Tensor::copied_from(dtype, shape, bytes)?;
+        Ok(Held {
+            tensor,
+            _charge: Arc::new(charge),
+        })
+    }
+
+    /// Runs a context's model on checked inputs in the model's order. The inputs' entries stay in the
+    /// books until the run is over, whether or not the guest still has them.
+    pub(crate) async fn compute(
+        &self,
+        context: &mut GuestContext,
+        inputs: Vec<Held>,
+    ) -> Result<Vec<Held>> {
+        let model = context.model.clone();
+        let outputs = &model.signature().outputs;
+        // What is known of the outputs before the run is refused before the run.
+        let known = outputs
+            .iter()
+            .filter_map(|info| byte_length(info.dtype, &info.static_shape()?))
+            .sum::<usize>();
+        let reserved = self.usage.charge("the output", known as u64)?;
+        let tensors = inputs.iter().map(|input| input.tensor.clone()).collect();
+        let outputs = model
+            .scheduler()
+            .run(tensors, &self.cancel, &mut context.session)
+            .await?;
+        drop(reserved);
+        outputs
+            .into_iter()
+            .map(|tensor| {
+                let charge = self
+                    .usage
+                    .charge("an output", tensor.byte_length() as u64)?;
+                Ok(Held {
+                    tensor,
+                    _charge: Arc::new(charge),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Target::Cpu => "cpu",
+            Target::Gpu => "gpu",
+            Target::Tpu => "tpu",
+        }
+    }
+}
+
+/// Fails for a model that takes or gives what wasi-nn has no dtype for.
+fn check_carried(signature: &Signature) -> Result<()> {
+    let inputs = signature.inputs.iter().map(|info| ("input", info));
+    let mut all = inputs.chain(signature.outputs.iter().map(|info| ("output", info)));
+    match all.find(|(_, info)| !info.dtype.in_wasi_nn()) {
+        Some((what, info)) => Err(not_carried(what, &info.name, info.dtype)),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn not_carried(what: &str, name: &str, dtype: Dtype) -> Error {
+    let carried: Vec<String> = Dtype::WASI_NN.iter().map(Dtype::to_string).collect();
+    let carried = carried.join(", ");
+    Error::new(
+        ErrorKind::UnsupportedOperation,
+        format!(
+            "{what} `{name}` has dtype {dtype}, which wasi-nn does not carry: expected one of {carried}"
+        ),
+    )
+}
+
+fn detect(parts: &[Bytes]) -> Result<Encoding> {
+    let first = parts.first().map(Bytes::as_ref).unwrap_or_default();
+    match Content::of_bytes(first) {
+        Content::Model(encoding) => Ok(encoding),
+        other => {
+            let message = format!("cannot tell the encoding of the model: it looks like {other}");
+            Err(Error::new(ErrorKind::InvalidEncoding, message))
+        }
+    }
+}

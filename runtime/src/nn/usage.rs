@@ -1,0 +1,191 @@
+//! The books of one instance: bytes and handles that the host holds for it, and their limits.
+//!
+//! A [`Charge`] and a [`Handle`] give back what they stand for when they are dropped, so that nothing
+//! is counted after the guest dropped it or ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use infer_core::{Error, ErrorKind, Result};
+
+use crate::config::Limits;
+
+/// Handles beyond the limit for telling a guest that the limit is reached: errors, and tensors that
+/// answer `too-large`.
+const RESERVED_HANDLES: u64 = 64;
+
+/// What the host holds for one instance.
+#[derive(Debug)]
+pub struct Usage {
+    bytes: Counter,
+    handles: Counter,
+}
+
+#[derive(Debug)]
+struct Counter {
+    limit: u64,
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Counter {
+    fn new(limit: u64) -> Counter {
+        Counter {
+            limit,
+            now: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds `amount` unless that passes the limit; answers whether it was added.
+    fn add(&self, amount: u64, limit: u64) -> bool {
+        let add = |now: u64| now.checked_add(amount).filter(|sum| *sum <= limit);
+        match self
+            .now
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+        {
+            Ok(before) => {
+                self.peak.fetch_max(before + amount, Ordering::Relaxed);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn subtract(&self, amount: u64) {
+        self.now.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// Bytes held for a guest.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    usage: Arc<Usage>,
+    bytes: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.usage.bytes.subtract(self.bytes);
+    }
+}
+
+/// A handle held by a guest.
+#[derive(Debug)]
+pub(crate) struct Handle(Arc<Usage>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.handles.subtract(1);
+    }
+}
+
+impl Usage {
+    pub(crate) fn new(limits: &Limits) -> Arc<Usage> {
+        Arc::new(Usage {
+            bytes: Counter::new(limits.tensor_bytes),
+            handles: Counter::new(limits.handles),
+        })
+    }
+
+    /// Bytes of tensors and models held now.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.now.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were held at one time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.bytes.peak.load(Ordering::Relaxed)
+    }
+
+    /// Handles held now.
+    pub fn handles(&self) -> u64 {
+        self.handles.now.load(Ordering::Relaxed)
+    }
+
+    /// The most handles that were held at one time.
+    pub fn peak_handles(&self) -> u64 {
+        self.handles.peak.load(Ordering::Relaxed)
+    }
+
+    /// Enters `bytes` for `what`; fails with `TooLarge` before anything is allocated.
+    pub(crate) fn charge(self: &Arc<Usage>, what: &str, bytes: u64) -> Result<Charge> {
+        if self.bytes.add(bytes, self.bytes.limit) {
+            return Ok(Charge {
+                usage: self.clone(),
+                bytes,
+            });
+        }
+        let (limit, held) = (self.bytes.limit, self.bytes());
+        let message = format!(
+            "{what} of {bytes} bytes is over the limit of {limit} bytes for all tensors and models alive, of which \
+             {held} are held"
+        );
+        Err(Error::new(ErrorKind::TooLarge, message)
+            .with_hint("raise --max-tensor-bytes, or drop tensors earlier"))
+    }
+
+    /// Enters a handle; fails with `TooLarge`.
+    pub(crate) fn handle(self: &Arc<Usage>) -> Result<Handle> {
+        match self.handles.add(1, self.handles.limit) {
+            true => Ok(Handle(self.clone())),
+            false => Err(self.no_handle()),
+        }
+    }
+
+    /// Enters a handle by which the guest is told of a failure; a few are left when all others are used.
+    pub(crate) fn handle_for_failure(self: &Arc<Usage>) -> Result<Handle> {
+        match self
+            .handles
+            .add(1, self.handles.limit.saturating_add(RESERVED_HANDLES))
+        {
+            true => Ok(Handle(self.clone())),
+            false => Err(self.no_handle()),
+        }
+    }
+
+    fn no_handle(&self) -> Error {
+        let limit = self.handles.limit;
+        Error::new(
+            ErrorKind::TooLarge,
+            format!("the limit of {limit} handles is reached"),
+        )
+        .with_hint("raise --max-handles, or drop graphs, contexts, tensors and errors earlier")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_and_books_close() {
+        let usage = Usage::new(&Limits {
+            tensor_bytes: 100,
+            handles: 2,
+            ..Limits::default()
+        });
+        let first = usage.charge("a tensor", 60).expect("fits");
+        let error = usage.charge("a tensor", 41).expect_err("over the limit");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(
+            error.to_string().contains("the limit of 100 bytes"),
+            "{error}"
+        );
+        assert!(
+            usage.charge("a tensor", u64::MAX).is_err(),
+            "an overflow is over the limit"
+        );
+        drop(first);
+        assert_eq!((usage.bytes(), usage.peak_bytes()), (0, 60));
+
+        let handles: Vec<Handle> = (0..2).map(|_| usage.handle().expect("fits")).collect();
+        assert!(usage.handle().is_err());
+        let told: Vec<Handle> = (0..RESERVED_HANDLES)
+            .map(|_| usage.handle_for_failure().expect("fits"))
+            .collect();
+        assert!(usage.handle_for_failure().is_err());
+        drop((handles, told));
+        assert_eq!(usage.handles(), 0);
+    }
+}

@@ -1,0 +1,460 @@
+//! wasi-nn for components: `wasi:nn@0.2.0-rc-2024-10-28`.
+//!
+//! `inference` and `errors` are generated. `tensor` and `graph` are linked by hand, because generated
+//! code would copy each list into a `Vec` first, and would trap on one that is larger than wasmtime's own
+//! limit: a tensor is copied once, out of the guest's memory, and a model only after it was admitted.
+//!
+//! A tensor's constructor cannot fail. What is wrong with a tensor is kept with it and answered when it is
+//! used.
+
+use bytes::Bytes;
+use infer_core::{Dtype, Encoding, Error, ErrorKind, Signature};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
+use wasmtime::{StoreContextMut, format_err};
+use wasmtime_wasi::WasiView;
+
+use crate::host::Host;
+
+use crate::nn::state::{GuestContext, GuestGraph, Held, Target, not_carried};
+use crate::nn::usage::Handle;
+use generated::wasi::nn::errors::ErrorCode;
+use generated::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
+use generated::wasi::nn::tensor::TensorType;
+use generated::wasi::nn::{errors, inference};
+
+const TENSOR: &str = "wasi:nn/tensor@0.2.0-rc-2024-10-28";
+const GRAPH: &str = "wasi:nn/graph@0.2.0-rc-2024-10-28";
+
+/// More dimensions than any model has.
+const MOST_DIMENSIONS: usize = 64;
+
+/// The longest text that an error hands to a guest, in bytes.
+const LONGEST_TEXT: usize = 4096;
+
+#[allow(missing_docs, unreachable_pub, reason = "generated")]
+mod generated {
+    wasmtime::component::bindgen!({
+        world: "ml",
+        path: "wit/wasi-nn.wit",
+        with: {
+            "wasi:nn/graph.graph": crate::nn::state::GuestGraph,
+            "wasi:nn/tensor.tensor": super::GuestTensor,
+            "wasi:nn/inference.graph-execution-context": crate::nn::state::GuestContext,
+            "wasi:nn/errors.error": super::GuestError,
+        },
+        imports: { default: async | trappable },
+    });
+}
+
+/// A guest's tensor, or what was wrong when it was made.
+#[allow(unreachable_pub, reason = "generated code re-exports it")]
+pub struct GuestTensor {
+    dimensions: Vec<u32>,
+    ty: TensorType,
+    content: Result<Held, Error>,
+    _handle: Handle,
+}
+
+/// What a guest reads of a failure.
+#[allow(unreachable_pub, reason = "generated code re-exports it")]
+pub struct GuestError {
+    code: ErrorCode,
+    text: String,
+    _handle: Handle,
+}
+
+/// What a call answers: a value, an error for the guest, or a trap.
+type Answer<T> = wasmtime::Result<Result<T, Resource<GuestError>>>;
+
+/// Adds `wasi:nn` to the linker.
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    add_tensor(linker)?;
+    add_graph(linker)?;
+    inference::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    errors::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+}
+
+fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    let mut tensor = linker.instance(TENSOR)?;
+    tensor.resource(
+        "tensor",
+        ResourceType::host::<GuestTensor>(),
+        |mut store, rep| {
+            store
+                .data_mut()
+                .ctx()
+                .table
+                .delete(Resource::<GuestTensor>::new_own(rep))?;
+            Ok(())
+        },
+    )?;
+    tensor.func_wrap(
+        "[constructor]tensor",
+        |store, (dimensions, ty, data): (WasmList<u32>, TensorType, WasmList<u8>)| {
+            Ok((new_tensor(store, &dimensions, ty, &data)?,))
+        },
+    )?;
+    tensor.func_wrap(
+        "[method]tensor.dimensions",
+        |mut store, (tensor,): (Resource<GuestTensor>,)| {
+            Ok((store
+                .data_mut()
+                .ctx()
+                .table
+                .get(&tensor)?
+                .dimensions
+                .clone(),))
+        },
+    )?;
+    tensor.func_wrap(
+        "[method]tensor.ty",
+        |mut store, (tensor,): (Resource<GuestTensor>,)| {
+            Ok((store.data_mut().ctx().table.get(&tensor)?.ty,))
+        },
+    )?;
+    tensor.func_wrap(
+        "[method]tensor.data",
+        |mut store, (tensor,): (Resource<GuestTensor>,)| {
+            let tensor = store.data_mut().ctx().table.get(&tensor)?;
+            // The host's own buffer goes to wasmtime, which copies it into the guest's memory.
+            let bytes = match &tensor.content {
+                Ok(held) => held
+                    .tensor
+                    .host()
+                    .map_err(|error| format_err!("{}", error.report()))?,
+                // What a malformed tensor held was not kept.
+                Err(_) => Bytes::new(),
+            };
+            Ok((bytes,))
+        },
+    )
+}
+
+fn new_tensor(
+    mut store: StoreContextMut<'_, Host>,
+    dimensions: &WasmList<u32>,
+    ty: TensorType,
+    data: &WasmList<u8>,
+) -> wasmtime::Result<Resource<GuestTensor>> {
+    let given = dimensions.as_le_slice(&store);
+    let kept: Vec<u32> = given
+        .iter()
+        .take(MOST_DIMENSIONS)
+        .map(|dimension| u32::from_le(*dimension))
+        .collect();
+    let nn = &store.data().nn;
+    let (content, handle) = match (nn.usage.handle(), given.len()) {
+        (Err(error), _) => (Err(error), None),
+        (Ok(handle), 0..=MOST_DIMENSIONS) => {
+            let shape = kept.iter().map(|dimension| *dimension as usize).collect();
+            (
+                nn.tensor(dtype(ty), shape, data.as_le_slice(&store)),
+                Some(handle),
+            )
+        }
+        (Ok(handle), rank) => {
+            let message = format!("expected at most {MOST_DIMENSIONS} dimensions, got {rank}");
+            (
+                Err(Error::new(ErrorKind::InvalidArgument, message)),
+                Some(handle),
+            )
+        }
+    };
+    let handle = match handle {
+        Some(handle) => handle,
+        // No value is left that could tell the guest: it ends here.
+        None => nn
+            .usage
+            .handle_for_failure()
+            .map_err(|error| format_err!("{}", error.report()))?,
+    };
+    let tensor = GuestTensor {
+        dimensions: kept,
+        ty,
+        content,
+        _handle: handle,
+    };
+    Ok(store.data_mut().ctx().table.push(tensor)?)
+}
+
+fn add_graph(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    let mut graph = linker.instance(GRAPH)?;
+    graph.resource(
+        "graph",
+        ResourceType::host::<GuestGraph>(),
+        |mut store, rep| {
+            store
+                .data_mut()
+                .ctx()
+                .table
+                .delete(Resource::<GuestGraph>::new_own(rep))?;
+            Ok(())
+        },
+    )?;
+    graph.func_wrap_async(
+        "load",
+        |store, (parts, encoding, target): (Parts, GraphEncoding, ExecutionTarget)| {
+            Box::new(async move { Ok((load(store, parts, encoding, target).await?,)) })
+        },
+    )?;
+    graph.func_wrap("load-by-name", |mut store, (name,): (String,)| {
+        let host = store.data_mut();
+        let graph = host.nn.load_by_name(&name);
+        Ok((host.answer("load-by-name", graph)?,))
+    })?;
+    graph.func_wrap(
+        "[method]graph.init-execution-context",
+        |mut store, (graph,): (Resource<GuestGraph>,)| {
+            let host = store.data_mut();
+            let graph = host.wasi.ctx().table.get(&graph)?;
+            let context = host.nn.context(graph);
+            Ok((host.answer("init-execution-context", context)?,))
+        },
+    )
+}
+
+type Parts = WasmList<WasmList<u8>>;
+
+async fn load(
+    mut store: StoreContextMut<'_, Host>,
+    parts: Parts,
+    encoding: GraphEncoding,
+    target: ExecutionTarget,
+) -> Answer<Resource<GuestGraph>> {
+    let parts: Vec<WasmList<u8>> = parts.iter(&mut store)?.collect::<wasmtime::Result<_>>()?;
+    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    let graph = match store.data().nn.admit_load(target.into(), bytes) {
+        Ok(admitted) => {
+            let copies = parts
+                .iter()
+                .map(|part| Bytes::copy_from_slice(part.as_le_slice(&store)))
+                .collect();
+            store
+                .data()
+                .nn
+                .load(copies, self::encoding(encoding), admitted)
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    store.data_mut().answer("load", graph)
+}
+
+impl Host {
+    /// Puts a value into the guest's table, or an error.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        call: &str,
+        value: Result<T, Error>,
+    ) -> Answer<Resource<T>> {
+        match value {
+            Ok(value) => Ok(Ok(self.ctx().table.push(value)?)),
+            Err(error) => Ok(Err(self.guest_error(call, &error)?)),
+        }
+    }
+
+    fn guest_error(&mut self, call: &str, error: &Error) -> wasmtime::Result<Resource<GuestError>> {
+        let mut text = error.report();
+        tracing::debug!(call, code = error.kind().name(), "{text}");
+        let end = text
+            .char_indices()
+            .map(|(at, _)| at)
+            .take_while(|at| *at <= LONGEST_TEXT)
+            .last()
+            .unwrap_or(0);
+        if text.len() > LONGEST_TEXT {
+            text.truncate(end);
+        }
+        let handle = self
+            .nn
+            .usage
+            .handle_for_failure()
+            .map_err(|full| format_err!("{}", full.report()))?;
+        Ok(self.ctx().table.push(GuestError {
+            code: code(error.kind()),
+            text,
+            _handle: handle,
+        })?)
+    }
+
+    async fn compute(
+        &mut self,
+        context: &Resource<GuestContext>,
+        named: Vec<(String, GuestTensor)>,
+    ) -> wasmtime::Result<Result<Vec<(String, GuestTensor)>, Error>> {
+        let Host { wasi, nn, .. } = self;
+        let context = wasi.ctx().table.get_mut(context)?;
+        let inputs = match arrange(context.model().signature(), named) {
+            Ok(inputs) => inputs,
+            Err(error) => return Ok(Err(error)),
+        };
+        let computed = nn.compute(context, inputs).await;
+        let outputs = &context.model().signature().outputs;
+        let name = |(held, info): (Held, &infer_core::TensorInfo)| {
+            let (dimensions, ty) = describe(&held, &info.name)?;
+            let handle = nn.usage.handle()?;
+            Ok((
+                info.name.clone(),
+                GuestTensor {
+                    dimensions,
+                    ty,
+                    content: Ok(held),
+                    _handle: handle,
+                },
+            ))
+        };
+        Ok(computed.and_then(|held| held.into_iter().zip(outputs).map(name).collect()))
+    }
+}
+
+/// The inputs in the signature's order; a malformed one answers what is wrong with it.
+fn arrange(signature: &Signature, named: Vec<(String, GuestTensor)>) -> Result<Vec<Held>, Error> {
+    let mut held = Vec::with_capacity(named.len());
+    let mut tensors = Vec::with_capacity(named.len());
+    for (name, tensor) in named {
+        let content = tensor.content.map_err(|error| {
+            Error::new(
+                error.kind(),
+                format!("input `{}`: {error}", infer_core::clip(&name)),
+            )
+        })?;
+        tensors.push((name.clone(), content.tensor.clone()));
+        held.push((name, content));
+    }
+    signature.arrange(tensors)?;
+    // Every name is an input's, and none is there twice.
+    let position = |name: &str| signature.inputs.iter().position(|input| input.name == name);
+    held.sort_by_key(|(name, _)| position(name));
+    Ok(held.into_iter().map(|(_, content)| content).collect())
+}
+
+fn describe(held: &Held, name: &str) -> Result<(Vec<u32>, TensorType), Error> {
+    let (shape, dtype) = (held.tensor.shape(), held.tensor.dtype());
+    let dimensions = shape
+        .iter()
+        .map(|dimension| u32::try_from(*dimension))
+        .collect::<Result<_, _>>()
+        .map_err(|_| {
+            let message =
+                format!("output `{name}` has dimensions {shape:?}: expected each below 4294967296");
+            Error::new(ErrorKind::TooLarge, message)
+        })?;
+    let ty = tensor_type(dtype).ok_or_else(|| not_carried("output", name, dtype))?;
+    Ok((dimensions, ty))
+}
+
+impl inference::Host for Host {}
+
+impl inference::HostGraphExecutionContext for Host {
+    async fn compute(
+        &mut self,
+        context: Resource<GuestContext>,
+        inputs: Vec<(String, Resource<GuestTensor>)>,
+    ) -> Answer<Vec<(String, Resource<GuestTensor>)>> {
+        // The tensors are the host's from here on, whatever comes of the call.
+        let mut named = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            named.push((name, self.ctx().table.delete(tensor)?));
+        }
+        match Host::compute(self, &context, named).await? {
+            Ok(outputs) => {
+                let push = |(name, tensor)| Ok((name, self.ctx().table.push(tensor)?));
+                Ok(Ok(outputs
+                    .into_iter()
+                    .map(push)
+                    .collect::<wasmtime::Result<_>>()?))
+            }
+            Err(error) => Ok(Err(self.guest_error("compute", &error)?)),
+        }
+    }
+
+    async fn drop(&mut self, context: Resource<GuestContext>) -> wasmtime::Result<()> {
+        self.ctx().table.delete(context)?;
+        Ok(())
+    }
+}
+
+impl errors::Host for Host {}
+
+impl errors::HostError for Host {
+    async fn code(&mut self, error: Resource<GuestError>) -> wasmtime::Result<ErrorCode> {
+        Ok(self.ctx().table.get(&error)?.code)
+    }
+
+    async fn data(&mut self, error: Resource<GuestError>) -> wasmtime::Result<String> {
+        Ok(self.ctx().table.get(&error)?.text.clone())
+    }
+
+    async fn drop(&mut self, error: Resource<GuestError>) -> wasmtime::Result<()> {
+        self.ctx().table.delete(error)?;
+        Ok(())
+    }
+}
+
+fn code(kind: ErrorKind) -> ErrorCode {
+    match kind {
+        ErrorKind::InvalidArgument => ErrorCode::InvalidArgument,
+        ErrorKind::InvalidEncoding => ErrorCode::InvalidEncoding,
+        ErrorKind::Timeout => ErrorCode::Timeout,
+        ErrorKind::RuntimeError => ErrorCode::RuntimeError,
+        ErrorKind::UnsupportedOperation => ErrorCode::UnsupportedOperation,
+        ErrorKind::TooLarge => ErrorCode::TooLarge,
+        ErrorKind::NotFound => ErrorCode::NotFound,
+        ErrorKind::Security => ErrorCode::Security,
+        ErrorKind::Unknown => ErrorCode::Unknown,
+    }
+}
+
+fn dtype(ty: TensorType) -> Dtype {
+    match ty {
+        TensorType::Fp16 => Dtype::F16,
+        TensorType::Fp32 => Dtype::F32,
+        TensorType::Fp64 => Dtype::F64,
+        TensorType::Bf16 => Dtype::BF16,
+        TensorType::U8 => Dtype::U8,
+        TensorType::I32 => Dtype::I32,
+        TensorType::I64 => Dtype::I64,
+    }
+}
+
+fn tensor_type(dtype: Dtype) -> Option<TensorType> {
+    Some(match dtype {
+        Dtype::F16 => TensorType::Fp16,
+        Dtype::F32 => TensorType::Fp32,
+        Dtype::F64 => TensorType::Fp64,
+        Dtype::BF16 => TensorType::Bf16,
+        Dtype::U8 => TensorType::U8,
+        Dtype::I32 => TensorType::I32,
+        Dtype::I64 => TensorType::I64,
+        Dtype::Bool
+        | Dtype::I8
+        | Dtype::I16
+        | Dtype::U16
+        | Dtype::U32
+        | Dtype::U64
+        | Dtype::String => return None,
+    })
+}
+
+/// The encoding that a guest named; `None` for autodetect.
+fn encoding(encoding: GraphEncoding) -> Option<Encoding> {
+    Some(match encoding {
+        GraphEncoding::Openvino => Encoding::OpenVino,
+        GraphEncoding::Onnx => Encoding::Onnx,
+        GraphEncoding::Tensorflow => Encoding::TensorFlow,
+        GraphEncoding::Pytorch => Encoding::PyTorch,
+        GraphEncoding::Tensorflowlite => Encoding::TensorFlowLite,
+        GraphEncoding::Ggml => Encoding::Ggml,
+        GraphEncoding::Autodetect => return None,
+    })
+}
+
+impl From<ExecutionTarget> for Target {
+    fn from(target: ExecutionTarget) -> Target {
+        match target {
+            ExecutionTarget::Cpu => Target::Cpu,
+            ExecutionTarget::Gpu => Target::Gpu,
+            ExecutionTarget::Tpu => Target::Tpu,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The models that guests reach by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use infer_core::{Encoding, Error, ErrorKind, Graph, Placement, Result, Signature};
+use infer_models::Model as ModelFiles;
+
+use crate::nn::info;
+use crate::scheduler::Scheduler;
+
+/// The name that portable guests ask for.
+pub const DEFAULT_NAME: &str = "default";
+
+/// A loaded model: its graph, and the one scheduler through which all guests run it.
+pub struct Model {
+    name: String,
+    backend: &'static str,
+    encoding: Encoding,
+    scheduler: Scheduler,
+}
+
+impl Model {
+    /// A model that `backend` loaded.
+    pub fn new(
+        name: impl Into<String>,
+        backend: &'static str,
+        encoding: Encoding,
+        graph: Arc<dyn Graph>,
+    ) -> Model {
+        Model {
+            name: name.into(),
+            backend,
+            encoding,
+            scheduler: Scheduler::new(backend, graph),
+        }
+    }
+
+    /// The name it was registered by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The backend that runs it.
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// How its files were encoded.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.scheduler.graph().signature()
+    }
+
+    /// Where it really runs.
+    pub fn placement(&self) -> Placement {
+        self.scheduler.graph().placement()
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+}
+
+/// Names and their models, shared by all instances.
+#[derive(Default)]
+pub struct Registry {
+    models: HashMap<String, Arc<Model>>,
+}
+
+impl Registry {
+    /// Adds a model under its own name, and `NAME#info` beside it, which says in JSON what the signature and
+    /// the manifest of its files say. The first model is also `default`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the name is taken.
+    pub fn add(&mut self, model: Model, files: Option<&ModelFiles>) -> Result<Arc<Model>> {
+        let model = Arc::new(model);
+        let name = model.name.clone();
+        if self.models.contains_key(&name) && name != DEFAULT_NAME || self.is_own_default(&name) {
+            let message = format!("two models have the name `{name}`");
+            return Err(Error::new(ErrorKind::InvalidArgument, message)
+                .with_hint("name one of them: --model NAME=REF"));
+        }
+        let information = Arc::new(info::model(&model, files)?);
+        if self.models.is_empty() || name == DEFAULT_NAME {
+            self.insert(DEFAULT_NAME, &model, &information);
+        }
+        self.insert(&name, &model, &information);
+        Ok(model)
+    }
+
+    /// The model of this name.
+    ///
+    /// # Errors
+    /// `NotFound`, with the names that there are.
+    pub fn get(&self, name: &str) -> Result<Arc<Model>> {
+        self.models.get(name).cloned().ok_or_else(|| {
+            let name = infer_core::clip(name);
+            Error::new(
+                ErrorKind::NotFound,
+                format!("no model is named `{name}`: expected {}", self.names()),
+            )
+            .with_hint("give the host --model NAME=REF")
+        })
+    }
+
+    fn insert(&mut self, name: &str, model: &Arc<Model>, information: &Arc<Model>) {
+        self.models.insert(name.to_owned(), model.clone());
+        self.models.insert(info::name_of(name), information.clone());
+    }
+
+    /// Whether a model was registered as `default` itself, not only for being the first.
+    fn is_own_default(&self, name: &str) -> bool {
+        name == DEFAULT_NAME
+            && self
+                .models
+                .get(name)
+                .is_some_and(|model| model.name == DEFAULT_NAME)
+    }
+
+    fn names(&self) -> String {
+        let mut names: Vec<String> = self
+            .models
+            .keys()
+            .filter(|name| !info::is_info(name))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        names.sort();
+        if names.is_empty() {
+            "none, because the host has no models".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+}
