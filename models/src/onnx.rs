@@ -33,7 +33,10 @@ impl OnnxHead {
     pub fn read(path: &Path) -> Result<OnnxHead> {
         let file = File::open(path).map_err(|error| file_error("open", path, error))?;
         head(&mut BufReader::new(file)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidEncoding, format!("`{}` is no ONNX model", path.display()))
+            Error::new(
+                ErrorKind::InvalidEncoding,
+                format!("`{}` is no ONNX model", path.display()),
+            )
         })
     }
 }
@@ -73,7 +76,9 @@ enum Field {
 /// The next field: `Some(None)` at the end, `None` for what is no protobuf.
 #[allow(clippy::option_option, reason = "an end and a fault are two things")]
 fn field(file: &mut (impl Read + Seek)) -> Option<Option<(u64, Field)>> {
-    let Some(tag) = varint(file) else { return Some(None) };
+    let Some(tag) = varint(file) else {
+        return Some(None);
+    };
     let field = match tag & 7 {
         0 => Field::Number(varint(file)?),
         1 => skip(file, 8)?,
@@ -115,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_head_is_read_and_noise_is_not() {
-        let bytes = b"\x08\x08\x12\x04test\x3a\x02\x0a\x00\x42\x02\x10\x0d\x42\x07\x0a\x03com\x10\x01";
+        let bytes =
+            b"\x08\x08\x12\x04test\x3a\x02\x0a\x00\x42\x02\x10\x0d\x42\x07\x0a\x03com\x10\x01";
         let expected = OnnxHead {
             ir_version: 8,
             producer: "test".to_owned(),

@@ -20,7 +20,7 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// Units of fuel, about one for each wasm instruction.
     pub fuel: Option<u64>,
-    /// All linear memories together, in bytes.
+    /// All linear memories and tables together, in bytes.
     pub memory: usize,
     /// Everything that the host holds for the guest's tensors and models at one time, in bytes.
     pub tensor_bytes: u64,

@@ -1,8 +1,8 @@
 //! What a guest is and imports, without running it.
 
 use infer_core::{Error, ErrorKind, Result};
-use wasmtime::component::{Component, types::ComponentItem};
 use wasmtime::Module;
+use wasmtime::component::{Component, types::ComponentItem};
 
 use crate::compiled::{self, Kind};
 use crate::engine::Engine;
@@ -35,12 +35,21 @@ impl GuestDescription {
     pub fn of(engine: &Engine, bytes: &[u8]) -> Result<GuestDescription> {
         let kind = compiled::kind(bytes)?;
         let invalid = |error| {
-            Error::new(ErrorKind::InvalidEncoding, "the guest is not valid WebAssembly").with_source(text(&error))
+            Error::new(
+                ErrorKind::InvalidEncoding,
+                "the guest is not valid WebAssembly",
+            )
+            .with_source(text(&error))
         };
         let wasmtime = engine.wasmtime();
         let imports = match kind {
-            Kind::Component => imports_of_component(engine, &Component::from_binary(wasmtime, bytes).map_err(invalid)?),
-            Kind::Module => imports_of_module(&Module::from_binary(wasmtime, bytes).map_err(invalid)?),
+            Kind::Component => imports_of_component(
+                engine,
+                &Component::from_binary(wasmtime, bytes).map_err(invalid)?,
+            ),
+            Kind::Module => {
+                imports_of_module(&Module::from_binary(wasmtime, bytes).map_err(invalid)?)
+            }
             Kind::Compiled => return Err(Guest::untrusted()),
         };
         Ok(GuestDescription { kind, imports })
@@ -53,12 +62,16 @@ fn imports_of_component(engine: &Engine, component: &Component) -> Vec<Import> {
     ty.imports(wasmtime)
         .map(|(name, import)| {
             let names = match import.ty {
-                ComponentItem::ComponentInstance(instance) => {
-                    instance.exports(wasmtime).map(|(name, _)| name.to_owned()).collect()
-                }
+                ComponentItem::ComponentInstance(instance) => instance
+                    .exports(wasmtime)
+                    .map(|(name, _)| name.to_owned())
+                    .collect(),
                 _ => Vec::new(),
             };
-            Import { from: name.to_owned(), names }
+            Import {
+                from: name.to_owned(),
+                names,
+            }
         })
         .collect()
 }
@@ -67,9 +80,15 @@ fn imports_of_module(module: &Module) -> Vec<Import> {
     let mut imports: Vec<Import> = Vec::new();
     for import in module.imports() {
         let name = import.name().to_owned();
-        match imports.iter_mut().find(|known| known.from == import.module()) {
+        match imports
+            .iter_mut()
+            .find(|known| known.from == import.module())
+        {
             Some(known) => known.names.push(name),
-            None => imports.push(Import { from: import.module().to_owned(), names: vec![name] }),
+            None => imports.push(Import {
+                from: import.module().to_owned(),
+                names: vec![name],
+            }),
         }
     }
     imports

@@ -92,5 +92,12 @@ fn module_linker(wasmtime: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Link
     let mut linker = wasmtime::Linker::new(wasmtime);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |host: &mut Host| &mut host.wasi)?;
     witx::add_to_linker(&mut linker)?;
+    // wasmtime's own traps on a status of 126 or more, which a native program may end with.
+    linker.allow_shadowing(true);
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        |status: i32| -> wasmtime::Result<()> { Err(wasmtime_wasi::I32Exit(status).into()) },
+    )?;
     Ok(linker)
 }

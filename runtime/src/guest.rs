@@ -116,18 +116,23 @@ impl Guest {
             .with_source(text(&error))
         };
         match compiled::kind(bytes)? {
-            compiled::Kind::Component => {
-                Guest::of_component(engine, &Component::from_binary(wasmtime, bytes).map_err(invalid)?)
-            }
-            compiled::Kind::Module => Guest::of_module(engine, &Module::from_binary(wasmtime, bytes).map_err(invalid)?),
+            compiled::Kind::Component => Guest::of_component(
+                engine,
+                &Component::from_binary(wasmtime, bytes).map_err(invalid)?,
+            ),
+            compiled::Kind::Module => Guest::of_module(
+                engine,
+                &Module::from_binary(wasmtime, bytes).map_err(invalid)?,
+            ),
             compiled::Kind::Compiled => Err(Guest::untrusted()),
         }
     }
 
     pub(crate) fn untrusted() -> Error {
         let message = "the guest is compiled code, which runs with all rights of the host";
-        Error::new(ErrorKind::Security, message)
-            .with_hint("give --allow-precompiled if you trust whoever compiled it as you trust infer itself")
+        Error::new(ErrorKind::Security, message).with_hint(
+            "give --allow-precompiled if you trust whoever compiled it as you trust infer itself",
+        )
     }
 
     /// Takes what [`crate::compile`] made. The bytes are native code that runs with the rights of this
@@ -233,6 +238,8 @@ impl Guest {
         let host = Host::new(wasi, nn, limits.memory, limits.handles);
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
+        // No list that a guest passes is larger than its memory; parts of one may overlap.
+        store.set_hostcall_fuel(limits.memory.saturating_mul(2));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |_| match cancel.is_cancelled() {
             true => Ok(UpdateDeadline::Interrupt),
@@ -321,8 +328,7 @@ fn trapped(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> Er
         (Some(Trap::OutOfFuel), Some(fuel)) => {
             format!("the guest used up its {fuel} units of fuel")
         }
-        (Some(_), _) => format!("the guest trapped: {cause}"),
-        (None, _) => format!("the guest was stopped: {cause}"),
+        _ => format!("the guest trapped: {cause}"),
     };
     let mut trapped = Error::new(ErrorKind::RuntimeError, message);
     if let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {

@@ -10,8 +10,8 @@ use crate::nn::witx::Handles;
 /// Entries of the table of resources beside those of wasi-nn: streams, files, sockets.
 const WASI_RESOURCES: usize = 10_000;
 
-/// Elements of all tables of an instance together.
-const MOST_TABLE_ELEMENTS: usize = 10_000_000;
+/// Host memory of one table element, in bytes.
+const TABLE_ELEMENT: usize = size_of::<usize>();
 
 /// Everything that belongs to one instance.
 pub(crate) struct Host {
@@ -32,11 +32,7 @@ impl Host {
             wasi,
             nn,
             handles: Handles::default(),
-            memory: MemoryLimit {
-                limit: memory,
-                used: 0,
-                refused: false,
-            },
+            memory: MemoryLimit::new(memory),
         }
     }
 }
@@ -47,12 +43,32 @@ impl WasiView for Host {
     }
 }
 
-/// The limit of all linear memories together. A guest that is refused memory usually ends itself, so the
-/// refusal is remembered.
+/// The limit of all linear memories and tables together. A guest that is refused memory usually ends
+/// itself, so the refusal is remembered.
 pub(crate) struct MemoryLimit {
     pub(crate) limit: usize,
     used: usize,
     pub(crate) refused: bool,
+}
+
+impl MemoryLimit {
+    fn new(limit: usize) -> MemoryLimit {
+        MemoryLimit {
+            limit,
+            used: 0,
+            refused: false,
+        }
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        let used = self.used.saturating_add(bytes);
+        let fits = used <= self.limit;
+        if fits {
+            self.used = used;
+        }
+        self.refused |= !fits;
+        fits
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {
@@ -62,20 +78,19 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        self.refused |= used > self.limit;
-        if used <= self.limit {
-            self.used = used;
-        }
-        Ok(used <= self.limit)
+        Ok(self.grow(desired.saturating_sub(current)))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MOST_TABLE_ELEMENTS)
+        Ok(self.grow(
+            desired
+                .saturating_sub(current)
+                .saturating_mul(TABLE_ELEMENT),
+        ))
     }
 }

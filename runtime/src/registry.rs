@@ -12,6 +12,9 @@ use crate::scheduler::Scheduler;
 /// The name that portable guests ask for.
 pub const DEFAULT_NAME: &str = "default";
 
+/// How many names an error lists.
+const MOST_NAMES: usize = 8;
+
 /// A loaded model: its graph, and the one scheduler through which all guests run it.
 pub struct Model {
     name: String,
@@ -103,7 +106,7 @@ impl Registry {
             let name = infer_core::clip(name);
             Error::new(
                 ErrorKind::NotFound,
-                format!("no model is named `{name}`: expected {}", self.names()),
+                format!("no model is named `{name}`: {}", self.names()),
             )
             .with_hint("give the host --model NAME=REF")
         })
@@ -130,11 +133,17 @@ impl Registry {
             .filter(|name| !info::is_info(name))
             .map(|name| format!("`{name}`"))
             .collect();
-        names.sort();
         if names.is_empty() {
-            "none, because the host has no models".to_owned()
-        } else {
-            names.join(", ")
+            return "the host has no models".to_owned();
         }
+        names.sort();
+        let more = names.len().saturating_sub(MOST_NAMES);
+        names.truncate(MOST_NAMES);
+        let more = if more > 0 {
+            format!(" or one of {more} more")
+        } else {
+            String::new()
+        };
+        format!("expected {}{more}", names.join(", "))
     }
 }

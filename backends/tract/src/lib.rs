@@ -9,7 +9,9 @@ mod convert;
 mod graph;
 mod load;
 mod refuse;
+mod repair;
 mod rewrite;
+mod rules;
 mod structure;
 
 use std::sync::Arc;
@@ -59,12 +61,17 @@ impl Backend for Tract {
             let message = format!("tract runs on cpu only, got {}", request.device);
             return Err(Error::new(ErrorKind::UnsupportedOperation, message));
         }
-        run_engine("tract", || load::load(&request.source, cancel)).map_err(|error| match error.kind() {
-            // A panic: no model that tract can run makes it panic while it reads.
-            ErrorKind::RuntimeError => Error::new(ErrorKind::UnsupportedOperation, "tract cannot load the model")
+        run_engine("tract", || load::load(&request.source, cancel)).map_err(|error| {
+            match error.kind() {
+                // A panic: no model that tract can run makes it panic while it reads.
+                ErrorKind::RuntimeError => Error::new(
+                    ErrorKind::UnsupportedOperation,
+                    "tract cannot load the model",
+                )
                 .with_source(error)
                 .with_hint("another backend may run this model"),
-            _ => error,
+                _ => error,
+            }
         })
     }
 }

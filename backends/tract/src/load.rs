@@ -13,38 +13,41 @@ use infer_core::{Cancel, Error, ErrorKind, Graph, Result, Signature, Source, Ten
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimensionValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::gru_seq::GruSeq;
-use tract_onnx::tract_core::ops::logic::IfThenElse;
-use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
 use crate::graph::{SharedDimensions, TractGraph};
-use crate::{refuse, rewrite, structure};
+use crate::{refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
 pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     let (mut proto, folder) = decode(source)?;
     cancel.check()?;
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let onnx = repair::reader();
     let graph = graph_of(&proto)?;
     structure::check(graph)?;
     refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
     rewrite::rewrite(&mut proto)?;
     let graph = graph_of(&proto)?;
 
-    let parsed = onnx
+    let mut parsed = onnx
         .parse(&proto, folder.as_deref())
         .map_err(|e| rejected("parse", e))?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(not_onnx(&format!("nothing computes `{name}`")));
     }
     cancel.check()?;
+    parsed
+        .model
+        .analyse(false)
+        .map_err(|e| rejected("work out the types of", e))?;
+    refuse::check_typed(&proto, graph, &parsed)?;
+    cancel.check()?;
     let mut typed = parsed
         .model
         .into_typed()
         .map_err(|e| rejected("work out the types of", e))?;
-    forget_between_runs(&mut typed);
+    repair::put_right(&mut typed);
     cancel.check()?;
     let optimized = typed
         .into_optimized()
@@ -57,22 +60,10 @@ pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
 }
 
 fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
-    proto.graph.as_ref().ok_or_else(|| not_onnx("it has no graph"))
-}
-
-/// tract's loops hand their state on to the next run, as a stream would; ONNX starts each run afresh.
-fn forget_between_runs(model: &mut TypedModel) {
-    for node in &mut model.nodes {
-        if let Some(scan) = node.op_as_mut::<Scan>() {
-            scan.reset_every_turn = true;
-            forget_between_runs(&mut scan.body);
-        } else if let Some(gru) = node.op_as_mut::<GruSeq>() {
-            gru.reset_every_turn = true;
-        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
-            forget_between_runs(&mut branches.then_body);
-            forget_between_runs(&mut branches.else_body);
-        }
-    }
+    proto
+        .graph
+        .as_ref()
+        .ok_or_else(|| not_onnx("it has no graph"))
 }
 
 /// The decoded model, and the folder that it may name further files in.

@@ -1,9 +1,22 @@
-//! Models that tract cannot run, or is known to answer wrongly, refused by name before it tries.
+//! Models that tract cannot run, or is known to answer wrongly, refused by name.
+//!
+//! Two passes: [`check_model`] looks at the file alone, before tract sees it; [`check_typed`] at what
+//! tract found out about dtypes, shapes and constants. The tables of what is refused, and why, are in
+//! `rules`.
 
-use infer_core::{Error, ErrorKind, Result};
+use std::path::{Component, Path};
+
+use infer_core::{Error, ErrorKind, Result, clip};
 use tract_onnx::Onnx;
+use tract_onnx::model::ParseResult;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
+
+use crate::rules::{FROM_FILE, FROM_TYPES, Facts, Rule, domain_has};
+
+/// The opsets whose operators have been tried. A newer one may give a known operator a new meaning.
+const NEWEST_OPSET: i64 = 27;
+const NO_OPSET: i64 = 0;
 
 /// Checks a decoded model. `has_files` says whether it may name further files beside its own.
 pub(crate) fn check_model(
@@ -12,10 +25,11 @@ pub(crate) fn check_model(
     onnx: &Onnx,
     has_files: bool,
 ) -> Result<()> {
-    for input in graph.input.iter().chain(&graph.output) {
-        check_dtype(
-            &input.name,
-            input.r#type.as_ref().and_then(|t| t.value.as_ref()),
+    let opset = opset(model)?;
+    for tensor in graph.input.iter().chain(&graph.output) {
+        check_value(
+            &tensor.name,
+            tensor.r#type.as_ref().and_then(|t| t.value.as_ref()),
         )?;
     }
     for_each_graph(graph, &mut |graph| {
@@ -23,10 +37,73 @@ pub(crate) fn check_model(
             check_tensor(tensor, has_files)?;
         }
         for node in &graph.node {
-            check_node(model, node, onnx, has_files)?;
+            check_operator(node, opset, onnx)?;
+            for tensor in node
+                .attribute
+                .iter()
+                .flat_map(|a| a.t.iter().chain(&a.tensors))
+            {
+                check_tensor(tensor, has_files)?;
+            }
+            check_rules(FROM_FILE, &Facts::new(node, opset, None))?;
         }
         Ok(())
     })
+}
+
+/// Checks what tract made of the model once it has worked out dtypes and shapes.
+pub(crate) fn check_typed(
+    model: &ModelProto,
+    graph: &GraphProto,
+    parsed: &ParseResult,
+) -> Result<()> {
+    let opset = opset(model)?;
+    for node in &graph.node {
+        check_rules(FROM_TYPES, &Facts::new(node, opset, Some(parsed)))?;
+        for inner in node
+            .attribute
+            .iter()
+            .flat_map(|a| a.g.iter().chain(&a.graphs))
+        {
+            // Nothing is known of the types in there.
+            for_each_graph(inner, &mut |inner| {
+                inner
+                    .node
+                    .iter()
+                    .try_for_each(|node| check_rules(FROM_TYPES, &Facts::new(node, opset, None)))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_rules(rules: &[Rule], facts: &Facts<'_>) -> Result<()> {
+    let operator = facts.node.op_type.as_str();
+    match rules
+        .iter()
+        .find(|rule| rule.operators.contains(&operator) && (rule.applies)(facts))
+    {
+        None => Ok(()),
+        Some(rule) => Err(unsupported(format!(
+            "tract would run `{operator}` wrongly: {}",
+            rule.what
+        ))),
+    }
+}
+
+fn opset(model: &ModelProto) -> Result<i64> {
+    let imported = model
+        .opset_import
+        .iter()
+        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+    match imported.map(|opset| opset.version) {
+        Some(version @ 1..=NEWEST_OPSET) => Ok(version),
+        Some(version) => Err(unsupported(format!(
+            "expected an opset of 1 to {NEWEST_OPSET}, got {version}"
+        ))),
+        // Such a model may still use other domains.
+        None => Ok(NO_OPSET),
+    }
 }
 
 fn for_each_graph(
@@ -42,41 +119,63 @@ fn for_each_graph(
     Ok(())
 }
 
-fn check_node(_model: &ModelProto, node: &NodeProto, onnx: &Onnx, has_files: bool) -> Result<()> {
-    if !onnx.op_register.0.contains_key(&node.op_type) {
-        let domain = if node.domain.is_empty() {
-            String::new()
-        } else {
-            format!(" of domain `{}`", node.domain)
-        };
-        return Err(unsupported(format!(
-            "tract does not have the operator `{}`{domain}",
-            node.op_type
-        )));
+/// tract looks operators up by their type alone, whatever their domain.
+fn check_operator(node: &NodeProto, opset: i64, onnx: &Onnx) -> Result<()> {
+    if opset == NO_OPSET && matches!(node.domain.as_str(), "" | "ai.onnx") {
+        let message = format!(
+            "not a valid ONNX model: it uses `{}` and names no opset",
+            clip(&node.op_type)
+        );
+        return Err(Error::new(ErrorKind::InvalidEncoding, message));
     }
-    for attribute in &node.attribute {
-        for tensor in attribute.t.iter().chain(&attribute.tensors) {
-            check_tensor(tensor, has_files)?;
-        }
+    if domain_has(&node.domain, &node.op_type) && onnx.op_register.0.contains_key(&node.op_type) {
+        return Ok(());
     }
-    Ok(())
+    let domain = match node.domain.as_str() {
+        "" => String::new(),
+        domain => format!(" of domain `{}`", clip(domain)),
+    };
+    Err(unsupported(format!(
+        "tract does not have the operator `{}`{domain}",
+        clip(&node.op_type)
+    )))
 }
 
 fn check_tensor(tensor: &TensorProto, has_files: bool) -> Result<()> {
-    if tensor.data_location == Some(DataLocation::External as i32) && !has_files {
-        let message = format!(
-            "tensor `{}` lies in another file, which a model given as bytes may not name",
-            tensor.name
-        );
-        return Err(Error::new(ErrorKind::Security, message));
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        check_location(tensor, has_files)?;
     }
-    if DataType::try_from(tensor.data_type) == Ok(DataType::Bfloat16) {
-        return Err(no_dtype(&tensor.name, "bf16"));
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Bfloat16) => Err(no_dtype(&tensor.name, "bf16")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn check_dtype(name: &str, value: Option<&type_proto::Value>) -> Result<()> {
+/// tract resolves links itself and refuses those that lead out of the folder.
+fn check_location(tensor: &TensorProto, has_files: bool) -> Result<()> {
+    let name = clip(&tensor.name);
+    let denied = |message: String| Err(Error::new(ErrorKind::Security, message));
+    if !has_files {
+        return denied(format!(
+            "tensor `{name}` lies in another file, which a model given as bytes may not name"
+        ));
+    }
+    let location = tensor
+        .external_data
+        .iter()
+        .find(|entry| entry.key == "location");
+    let location = location.map_or("", |entry| entry.value.as_str());
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    match Path::new(location).components().all(inside) {
+        true => Ok(()),
+        false => denied(format!(
+            "tensor `{name}` lies in `{}`, outside the model's folder",
+            clip(location)
+        )),
+    }
+}
+
+fn check_value(name: &str, value: Option<&type_proto::Value>) -> Result<()> {
     let Some(type_proto::Value::TensorType(tensor)) = value else {
         return Ok(());
     };
@@ -87,7 +186,10 @@ fn check_dtype(name: &str, value: Option<&type_proto::Value>) -> Result<()> {
 }
 
 fn no_dtype(name: &str, dtype: &str) -> Error {
-    unsupported(format!("tract has no tensors of dtype {dtype} (`{name}`)"))
+    unsupported(format!(
+        "tract has no tensors of dtype {dtype} (`{}`)",
+        clip(name)
+    ))
 }
 
 fn unsupported(message: String) -> Error {

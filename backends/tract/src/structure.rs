@@ -21,12 +21,17 @@ pub(crate) fn check(graph: &GraphProto) -> Result<()> {
 
 fn check_graph<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>, depth: usize) -> Result<()> {
     if depth > DEEPEST {
-        return Err(invalid(format!("its graphs nest deeper than {DEEPEST} levels")));
+        return Err(invalid(format!(
+            "its graphs nest deeper than {DEEPEST} levels"
+        )));
     }
     let known = defined_names(graph, outer)?;
     for output in &graph.output {
         if !known.contains(output.name.as_str()) {
-            return Err(invalid(format!("nothing computes its output `{}`", clip(&output.name))));
+            return Err(invalid(format!(
+                "nothing computes its output `{}`",
+                clip(&output.name)
+            )));
         }
     }
     for tensor in &graph.initializer {
@@ -50,7 +55,12 @@ fn defined_names<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>) -> Result<
         define(&mut initialized, &tensor.name)?;
     }
     own.extend(initialized);
-    for name in graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty()) {
+    for name in graph
+        .node
+        .iter()
+        .flat_map(|node| &node.output)
+        .filter(|name| !name.is_empty())
+    {
         define(&mut own, name)?;
     }
     own.extend(outer);
@@ -67,7 +77,11 @@ fn define<'a>(names: &mut HashSet<&'a str>, name: &'a str) -> Result<()> {
 fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<()> {
     for name in node.input.iter().filter(|name| !name.is_empty()) {
         if !known.contains(name.as_str()) {
-            return Err(invalid(format!("nothing computes `{}`, an input of a `{}`", clip(name), clip(&node.op_type))));
+            return Err(invalid(format!(
+                "nothing computes `{}`, an input of a `{}`",
+                clip(name),
+                clip(&node.op_type)
+            )));
         }
     }
     for attribute in &node.attribute {
@@ -83,25 +97,45 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
 
 fn check_tensor(tensor: &TensorProto) -> Result<()> {
     let name = clip(&tensor.name);
-    let dimensions: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
-    let shape = dimensions.ok_or_else(|| invalid(format!("tensor `{name}` has a negative dimension")))?;
-    let dtype = DataType::try_from(tensor.data_type)
-        .map_err(|_| invalid(format!("tensor `{name}` is of unknown dtype {}", tensor.data_type)))?;
+    let dimensions: Option<Vec<usize>> = tensor
+        .dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).ok())
+        .collect();
+    let shape =
+        dimensions.ok_or_else(|| invalid(format!("tensor `{name}` has a negative dimension")))?;
+    let dtype = DataType::try_from(tensor.data_type).map_err(|_| {
+        invalid(format!(
+            "tensor `{name}` is of unknown dtype {}",
+            tensor.data_type
+        ))
+    })?;
     let external = tensor.data_location == Some(DataLocation::External as i32);
     // Other dtypes are refused by name, files are measured by tract.
-    let known = tract_onnx::prelude::DatumType::try_from(dtype).ok().and_then(dtype_of);
-    let Some(dtype) = known.filter(|dtype| dtype.size().is_some()) else { return Ok(()) };
+    let known = tract_onnx::prelude::DatumType::try_from(dtype)
+        .ok()
+        .and_then(dtype_of);
+    let Some(dtype) = known.filter(|dtype| dtype.size().is_some()) else {
+        return Ok(());
+    };
     let Some(expected) = byte_length(dtype, &shape) else {
         let shape = display_shape(&shape);
-        return Err(invalid(format!("the dimensions {shape} of tensor `{name}` overflow")));
+        return Err(invalid(format!(
+            "the dimensions {shape} of tensor `{name}` overflow"
+        )));
     };
     if !external && !tensor.raw_data.is_empty() && tensor.raw_data.len() != expected {
         let (shape, got) = (display_shape(&shape), tensor.raw_data.len());
-        return Err(invalid(format!("tensor `{name}` of {dtype} {shape} has {expected} bytes, got {got}")));
+        return Err(invalid(format!(
+            "tensor `{name}` of {dtype} {shape} has {expected} bytes, got {got}"
+        )));
     }
     Ok(())
 }
 
 fn invalid(why: String) -> Error {
-    Error::new(ErrorKind::InvalidEncoding, format!("not a valid ONNX model: {why}"))
+    Error::new(
+        ErrorKind::InvalidEncoding,
+        format!("not a valid ONNX model: {why}"),
+    )
 }

@@ -12,7 +12,7 @@ mod report;
 
 use classes::Classes;
 use infer_imaging::PictureModel;
-use options::{Command, Options};
+use options::Options;
 use report::Photo;
 use std::fs;
 use std::io::{self, Read};
@@ -20,8 +20,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match options::parse() {
-        Ok(Command::Help) => report::print(options::help()),
-        Ok(Command::Classify(options)) => classify(&options),
+        Ok(None) => report::print(options::help()),
+        Ok(Some(options)) => classify(&options),
         Err(error) => failed(&error, "`classify --help` lists the options"),
     }
 }

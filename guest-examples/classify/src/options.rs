@@ -3,15 +3,6 @@
 use infer_imaging::{Flags, HELP};
 use lexopt::{Arg, Parser, ValueExt};
 
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
-    /// Print the help.
-    Help,
-    /// Classify photos.
-    Classify(Options),
-}
-
 /// How photos are to be classified.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
@@ -49,12 +40,12 @@ Exit status: 0, or 1 when a photo or the model failed.
     )
 }
 
-/// Reads this process's command line.
-pub(crate) fn parse() -> Result<Command, lexopt::Error> {
+/// Reads this process's command line; `None` when it asks for help.
+pub(crate) fn parse() -> Result<Option<Options>, lexopt::Error> {
     parse_from(Parser::from_env())
 }
 
-fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
+fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         photos: Vec::new(),
         top: 5,
@@ -64,7 +55,7 @@ fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
     };
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long("json") => options.json = true,
             Arg::Long("labels") => options.labels = Some(parser.value()?.string()?),
             Arg::Long("top") => options.top = parser.value()?.parse()?,
@@ -81,14 +72,14 @@ fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
     if options.photos.is_empty() {
         options.photos.push("-".into());
     }
-    Ok(Command::Classify(options))
+    Ok(Some(options))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(line: &[&str]) -> Result<Command, lexopt::Error> {
+    fn parse(line: &[&str]) -> Result<Option<Options>, lexopt::Error> {
         parse_from(Parser::from_args(line))
     }
 
@@ -103,7 +94,7 @@ mod tests {
         let photos = vec!["a.jpg".to_owned(), "b.png".to_owned()];
         assert_eq!(
             command,
-            Command::Classify(Options {
+            Some(Options {
                 photos,
                 top: 1,
                 json: true,
@@ -115,7 +106,7 @@ mod tests {
 
     #[test]
     fn without_a_photo_standard_input_is_read() {
-        let Ok(Command::Classify(options)) = parse(&[]) else {
+        let Ok(Some(options)) = parse(&[]) else {
             panic!("parses")
         };
         assert_eq!(options.photos, ["-"]);
@@ -132,9 +123,6 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }
-        assert_eq!(
-            parse(&["--help", "--nonsense"]).expect("help"),
-            Command::Help
-        );
+        assert_eq!(parse(&["--help", "--nonsense"]).expect("help"), None);
     }
 }

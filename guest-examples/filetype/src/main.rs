@@ -1,7 +1,7 @@
 //! Says what kind of file each file is, by its content, with the model `magika`.
 //!
-//! Steps: take the first and last bytes of each file as the model's features; run the model once on all files
-//! together, a row each; print the best label of each with its score. Files that need no model (empty, or too
+//! Steps: take the first and last bytes of each file as the model's features; run the model on all files
+//! together, a row each, or on as many as it takes at once; print the best label of each with its score. Files that need no model (empty, or too
 //! short to tell) are answered without it.
 //!
 //! It does not follow the thresholds per label by which Magika's own command line withholds unsure answers: the
@@ -13,21 +13,21 @@ mod verdict;
 
 use features::{FEATURES, Sample};
 use infer_guest::{Code, Error, Model, Result, Tensor, top};
-use options::{Command, Options};
+use options::Options;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::process::ExitCode;
 use verdict::{File as Classified, Verdict};
 
-/// How many files go into one run, so that memory stays bounded: 256 rows are 2 MiB.
-const BATCH: usize = 256;
+/// How many files go into one run of a model that takes any number: 256 rows are 2 MiB.
+const LARGEST_BATCH: usize = 256;
 /// The model's input.
 const INPUT: &str = "bytes";
 
 fn main() -> ExitCode {
     let outcome = match options::parse() {
-        Ok(Command::Help) => Ok((options::HELP.to_owned(), true)),
-        Ok(Command::Classify(options)) => classify(&options).map_err(|error| {
+        Ok(None) => Ok((options::HELP.to_owned(), true)),
+        Ok(Some(options)) => classify(&options).map_err(|error| {
             format!("{error}\nhint: start the host with the model that this guest is for: --model magika")
         }),
         Err(error) => Err(format!("{error}\nhint: `filetype --help` lists the options")),
@@ -60,8 +60,9 @@ fn classify(options: &Options) -> Result<(String, bool)> {
     }
     let mut waiting: Vec<&mut Classified> =
         files.iter_mut().filter(|file| file.is_waiting()).collect();
-    for batch in waiting.chunks_mut(BATCH) {
-        run(&mut model, batch, &labels)?;
+    let rows = Rows::of(&model);
+    for batch in waiting.chunks_mut(rows.most()) {
+        run(&mut model, batch, rows.count(batch.len()), &labels)?;
     }
     for file in &files {
         if let Verdict::Failed { error } = &file.verdict {
@@ -107,20 +108,61 @@ fn examine(path: &str) -> Classified {
     }
 }
 
-/// Runs the model on a batch of waiting files and gives each its verdict.
-fn run(model: &mut Model, batch: &mut [&mut Classified], labels: &[String]) -> Result<()> {
-    let rows: Vec<i32> = batch
+/// How many rows the model takes at once.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// Always as many.
+    Exactly(usize),
+    /// Any number.
+    Any,
+}
+
+impl Rows {
+    /// What the host says; one where it says nothing, which every form of the model takes.
+    fn of(model: &Model) -> Rows {
+        let input = model.info().and_then(|info| info.inputs.first());
+        match input.and_then(|input| input.dimensions.first()) {
+            Some(None) => Rows::Any,
+            Some(Some(rows)) => Rows::Exactly((*rows as usize).max(1)),
+            None => Rows::Exactly(1),
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Rows::Exactly(rows) => rows,
+            Rows::Any => LARGEST_BATCH,
+        }
+    }
+
+    /// The rows of a run on this many files.
+    fn count(self, files: usize) -> usize {
+        match self {
+            Rows::Exactly(rows) => rows,
+            Rows::Any => files,
+        }
+    }
+}
+
+/// Runs the model on a batch of waiting files and gives each its verdict; rows without a file are zeros.
+fn run(
+    model: &mut Model,
+    batch: &mut [&mut Classified],
+    rows: usize,
+    labels: &[String],
+) -> Result<()> {
+    let mut features: Vec<i32> = batch
         .iter_mut()
         .flat_map(|file| file.take_features())
         .collect();
-    let tensor = Tensor::new(&[batch.len() as u32, FEATURES as u32], rows)?;
+    features.resize(rows * FEATURES, 0);
+    let tensor = Tensor::new(&[rows as u32, FEATURES as u32], features)?;
     let output = model.run(&[(INPUT, &tensor)])?.get(0)?;
     let scores = output.values::<f32>()?;
-    let classes = scores.len() / batch.len();
-    if classes == 0 || scores.len() != classes * batch.len() {
+    let classes = scores.len() / rows;
+    if classes == 0 || scores.len() != classes * rows {
         let message = format!(
-            "expected a row of scores for each of {} files, got {} scores",
-            batch.len(),
+            "expected {rows} rows of scores, got {} scores",
             scores.len()
         );
         return Err(Error::new(Code::RuntimeError, message));

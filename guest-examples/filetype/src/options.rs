@@ -17,15 +17,6 @@ Without a FILE, or as `-`, standard input is read. The host must have been start
 Exit status: 0, or 1 when a file or the model failed.
 ";
 
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Command {
-    /// Print the help.
-    Help,
-    /// Classify files.
-    Classify(Options),
-}
-
 /// How files are to be classified.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
@@ -37,12 +28,12 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-/// Reads this process's command line.
-pub(crate) fn parse() -> Result<Command, lexopt::Error> {
+/// Reads this process's command line; `None` when it asks for help.
+pub(crate) fn parse() -> Result<Option<Options>, lexopt::Error> {
     parse_from(Parser::from_env())
 }
 
-fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
+fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         files: Vec::new(),
         model: "default".into(),
@@ -50,7 +41,7 @@ fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
     };
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long("json") => options.json = true,
             Arg::Long("model") => options.model = parser.value()?.string()?,
             Arg::Value(file) => options.files.push(file.string()?),
@@ -60,7 +51,7 @@ fn parse_from(mut parser: Parser) -> Result<Command, lexopt::Error> {
     if options.files.is_empty() {
         options.files.push("-".into());
     }
-    Ok(Command::Classify(options))
+    Ok(Some(options))
 }
 
 #[cfg(test)]
@@ -69,15 +60,14 @@ mod tests {
 
     #[test]
     fn command_lines_are_read_or_refused() {
-        let Ok(Command::Classify(options)) = parse_from(Parser::from_args(["--json", "a", "b"]))
-        else {
+        let Ok(Some(options)) = parse_from(Parser::from_args(["--json", "a", "b"])) else {
             panic!("parses")
         };
         assert_eq!(
             (options.files, options.json),
             (vec!["a".to_owned(), "b".to_owned()], true)
         );
-        let Ok(Command::Classify(options)) = parse_from(Parser::from_args([""; 0])) else {
+        let Ok(Some(options)) = parse_from(Parser::from_args([""; 0])) else {
             panic!("parses")
         };
         assert_eq!(options.files, ["-"]);

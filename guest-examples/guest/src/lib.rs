@@ -42,3 +42,8 @@ pub use info::{Color, Filter, Image, Info, Input, Layout, Output as OutputInfo, 
 pub use model::{Key, Model, Outputs};
 pub use scores::{softmax, top};
 pub use tensor::{Bf16, DType, Element, F16, Output, Tensor};
+
+/// Compiles the programs of `WRITING.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../../WRITING.md")]
+struct Writing;

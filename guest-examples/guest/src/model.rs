@@ -18,7 +18,14 @@ pub struct Model {
     context: abi::Context,
     graph: abi::Graph,
     name: Option<String>,
-    info: OnceCell<Option<Info>>,
+    description: OnceCell<Option<Description>>,
+}
+
+/// What the host tells of a model, and the handles through which it was asked, kept to be given back.
+struct Description {
+    info: Info,
+    context: abi::Context,
+    graph: abi::Graph,
 }
 
 impl Model {
@@ -45,16 +52,17 @@ impl Model {
             context: graph.context()?,
             graph,
             name,
-            info: OnceCell::new(),
+            description: OnceCell::new(),
         })
     }
 
     /// What the host tells of the model; `None` when it tells nothing, as other hosts do, or when the model was
     /// loaded from bytes. Asked for once, then kept.
     pub fn info(&self) -> Option<&Info> {
-        self.info
-            .get_or_init(|| Info::parse(info_json(self.name.as_deref()?).ok()?.as_slice()))
-            .as_ref()
+        let description = self
+            .description
+            .get_or_init(|| Description::of(self.name.as_deref()?).ok()?);
+        description.as_ref().map(|description| &description.info)
     }
 
     /// Runs the model. Inputs are given by name, in any order where the host knows names.
@@ -67,7 +75,8 @@ impl Model {
         if abi::BY_POSITION {
             self.info();
         }
-        let info = self.info.get().and_then(Option::as_ref);
+        let description = self.description.get().and_then(Option::as_ref);
+        let info = description.map(|description| &description.info);
         let arguments = inputs
             .iter()
             .enumerate()
@@ -93,16 +102,27 @@ impl Model {
     /// # Errors
     /// Whatever the host answers; the handles are gone all the same.
     pub fn close(self) -> Result<()> {
+        if let Some(Description { context, graph, .. }) = self.description.into_inner().flatten() {
+            context.close()?;
+            graph.close()?;
+        }
         self.context.close()?;
         self.graph.close()
     }
 }
 
-/// The JSON text that the host has for the model of this name.
-fn info_json(name: &str) -> Result<Vec<u8>> {
-    let graph = abi::Graph::by_name(&format!("{name}#info"))?;
-    let mut context = graph.context()?;
-    Ok(context.compute(&[])?.fetch(0, None)?.data)
+impl Description {
+    /// Asks the host; none when it answers with something else than a description.
+    fn of(name: &str) -> Result<Option<Description>> {
+        let graph = abi::Graph::by_name(&format!("{name}#info"))?;
+        let mut context = graph.context()?;
+        let json = context.compute(&[])?.fetch(0, None)?.data;
+        Ok(Info::parse(&json).map(|info| Description {
+            info,
+            context,
+            graph,
+        }))
+    }
 }
 
 fn view(tensor: &Tensor) -> abi::View<'_> {

@@ -10,10 +10,6 @@ use infer_core::{Error, ErrorKind, Result};
 
 use crate::config::Limits;
 
-/// Handles beyond the limit for telling a guest that the limit is reached: errors, and tensors that
-/// answer `too-large`.
-const RESERVED_HANDLES: u64 = 64;
-
 /// What the host holds for one instance.
 #[derive(Debug)]
 pub struct Usage {
@@ -118,8 +114,8 @@ impl Usage {
         }
         let (limit, held) = (self.bytes.limit, self.bytes());
         let message = format!(
-            "{what} of {bytes} bytes is over the limit of {limit} bytes for all tensors and models alive, of which \
-             {held} are held"
+            "{what} of {bytes} bytes does not fit the limit on tensors and models (max-tensor-bytes): \
+             {held} of {limit} bytes are held"
         );
         Err(Error::new(ErrorKind::TooLarge, message)
             .with_hint("raise --max-tensor-bytes, or drop tensors earlier"))
@@ -133,12 +129,10 @@ impl Usage {
         }
     }
 
-    /// Enters a handle by which the guest is told of a failure; a few are left when all others are used.
+    /// Enters a handle by which the guest is told of a failure: an error, or a tensor that answers what is
+    /// wrong with it. As many again are left for these when all others are used.
     pub(crate) fn handle_for_failure(self: &Arc<Usage>) -> Result<Handle> {
-        match self
-            .handles
-            .add(1, self.handles.limit.saturating_add(RESERVED_HANDLES))
-        {
+        match self.handles.add(1, self.handles.limit.saturating_mul(2)) {
             true => Ok(Handle(self.clone())),
             false => Err(self.no_handle()),
         }
@@ -148,7 +142,7 @@ impl Usage {
         let limit = self.handles.limit;
         Error::new(
             ErrorKind::TooLarge,
-            format!("the limit of {limit} handles is reached"),
+            format!("the limit of {limit} handles (max-handles) is reached"),
         )
         .with_hint("raise --max-handles, or drop graphs, contexts, tensors and errors earlier")
     }
@@ -168,10 +162,7 @@ mod tests {
         let first = usage.charge("a tensor", 60).expect("fits");
         let error = usage.charge("a tensor", 41).expect_err("over the limit");
         assert_eq!(error.kind(), ErrorKind::TooLarge);
-        assert!(
-            error.to_string().contains("the limit of 100 bytes"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("60 of 100 bytes"), "{error}");
         assert!(
             usage.charge("a tensor", u64::MAX).is_err(),
             "an overflow is over the limit"
@@ -181,7 +172,7 @@ mod tests {
 
         let handles: Vec<Handle> = (0..2).map(|_| usage.handle().expect("fits")).collect();
         assert!(usage.handle().is_err());
-        let told: Vec<Handle> = (0..RESERVED_HANDLES)
+        let told: Vec<Handle> = (0..2)
             .map(|_| usage.handle_for_failure().expect("fits"))
             .collect();
         assert!(usage.handle_for_failure().is_err());

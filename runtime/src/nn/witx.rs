@@ -434,10 +434,14 @@ impl<'a> Guest<'a> {
         let range = (number as usize)
             .checked_mul(size)
             .and_then(|length| Some(start..start.checked_add(length)?));
-        range.filter(|range| range.end <= self.memory.len()).ok_or_else(|| {
-            let memory = self.memory.len();
-            invalid(format!("{what} ({number} x {size} bytes at {address}) lies outside the memory of {memory} bytes"))
-        })
+        range
+            .filter(|range| range.end <= self.memory.len())
+            .ok_or_else(|| {
+                let (bytes, memory) = (u64::from(number) * size as u64, self.memory.len());
+                invalid(format!(
+                    "{what}: {bytes} bytes at {address} are not all in the memory of {memory} bytes"
+                ))
+            })
     }
 
     /// The range that the address and length at an index of an array name.

@@ -33,7 +33,7 @@ pub mod imports {
         /// Sets an input, which stays set until it is set again.
         pub fn set_input(context: u32, index: u32, tensor: *const Tensor) -> u32;
         /// Runs the model.
-        pub fn compute(context: u32) -> u32;
+        pub safe fn compute(context: u32) -> u32;
         /// Copies an output into a buffer and writes how many bytes there were.
         pub fn get_output(
             context: u32,
@@ -43,9 +43,9 @@ pub mod imports {
             written: *mut u32,
         ) -> u32;
         /// WasmEdge's: gives a graph's handle back.
-        pub fn unload(graph: u32) -> u32;
+        pub safe fn unload(graph: u32) -> u32;
         /// WasmEdge's: gives a context's handle back.
-        pub fn finalize_execution_context(context: u32) -> u32;
+        pub safe fn finalize_execution_context(context: u32) -> u32;
     }
 }
 
@@ -132,8 +132,7 @@ impl Graph {
     /// # Errors
     /// Whatever the host answers.
     pub fn close(self) -> Result<()> {
-        // SAFETY: no pointer is passed.
-        check(unsafe { imports::unload(self.0) })
+        check(imports::unload(self.0))
     }
 }
 
@@ -150,8 +149,7 @@ impl Context {
         for argument in arguments {
             self.set_input(argument.index, &argument.tensor)?;
         }
-        // SAFETY: no pointer is passed.
-        check(unsafe { imports::compute(self.0) })?;
+        check(imports::compute(self.0))?;
         Ok(self.results())
     }
 
@@ -185,8 +183,7 @@ impl Context {
     /// # Errors
     /// Whatever the host answers.
     pub fn close(self) -> Result<()> {
-        // SAFETY: no pointer is passed.
-        check(unsafe { imports::finalize_execution_context(self.0) })
+        check(imports::finalize_execution_context(self.0))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cases of inputs and outputs: what fits a model and what does not.
 //!
 //! Models: `identity-*` (`x` [?] -> `y`), `add` (`a`, `b` f32 [2, 3] -> `sum`), `several` (`x` f32 [4] ->
-//! `double`, `half`, `count`), `scalar` (f32 [] -> f32 []).
+//! `double`, `half`, `count`), `scalar` (f32 [] -> f32 [], twice as much).
 
 use crate::case::{Case, Expected, Failure, Outcome, expect, f32s, input, run_once};
 use infer_guest::{DType, Model, Tensor};
@@ -109,8 +109,8 @@ pub(crate) const CASES: &[Case] = &[
         |_| {
             let value = f32s(&[2.5]);
             let outputs = run_once("scalar", &[input("x", 0, DType::F32, &[], &value)], 1)?;
-            expect(&outputs[0], DType::F32, &[], &value)?;
-            Ok("[] [2.5]".into())
+            expect(&outputs[0], DType::F32, &[], &f32s(&[5.0]))?;
+            Ok("[] [5.0]".into())
         },
     ),
     Case::new(

@@ -61,6 +61,9 @@ pub(crate) const CASES: &[Case] = &[
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes).map_err(wrong)?;
             io::stdout().write_all(&bytes).map_err(wrong)?;
+            if !bytes.ends_with(b"\n") {
+                println!();
+            }
             Ok(format!("{} bytes", bytes.len()))
         },
     ),

@@ -14,7 +14,12 @@ use crate::status;
 
 /// Run WebAssembly guests that do AI inference, on the hardware that is there.
 #[derive(Debug, Parser)]
-#[command(name = "infer", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "infer",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 #[command(after_help = "\
 Examples:
   infer models get efficientnet-lite0
@@ -38,7 +43,7 @@ pub(crate) struct Verbosity {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Which logs, in the syntax of RUST_LOG: `infer=debug`, say
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", value_parser = parse_filter)]
     pub(crate) log: Option<EnvFilter>,
 }
 
@@ -85,7 +90,12 @@ pub(crate) struct RunArgs {
 pub(crate) struct ModelArgs {
     /// A model for the guest: an ONNX file, a folder, or the name of a known model. NAME is its name for
     /// the guest, else the file's stem. The first model is also `default`. Repeatable
-    #[arg(long = "model", short, value_name = "[NAME=]REF", help_heading = "Models")]
+    #[arg(
+        long = "model",
+        short,
+        value_name = "[NAME=]REF",
+        help_heading = "Models"
+    )]
     pub(crate) models: Vec<ModelRef>,
 }
 
@@ -106,7 +116,11 @@ pub(crate) struct SelectionArgs {
 impl SelectionArgs {
     pub(crate) fn selection(&self) -> Selection {
         let backend = (self.backend != "auto").then(|| self.backend.clone());
-        let device = if self.gpu { DeviceChoice::Exactly(Device::Gpu(0)) } else { self.device };
+        let device = if self.gpu {
+            DeviceChoice::Exactly(Device::Gpu(0))
+        } else {
+            self.device
+        };
         Selection { backend, device }
     }
 }
@@ -231,7 +245,9 @@ pub(crate) enum ModelsCommand {
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  infer completions bash > ~/.local/share/bash-completion/completions/infer")]
+#[command(
+    after_help = "Example:\n  infer completions bash > ~/.local/share/bash-completion/completions/infer"
+)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
@@ -243,8 +259,19 @@ fn backend_names() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once("auto").chain(names))
 }
 
+fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder().parse(text);
+    filter.map_err(|error| format!("{error}: expected, say, `debug` or `infer=debug,warn`"))
+}
+
 fn parse_device(text: &str) -> Result<DeviceChoice, String> {
-    let gpu = |index: &str| index.parse().map(Device::Gpu).map(DeviceChoice::Exactly).ok();
+    let gpu = |index: &str| {
+        index
+            .parse()
+            .map(Device::Gpu)
+            .map(DeviceChoice::Exactly)
+            .ok()
+    };
     let device = match text {
         "auto" => Some(DeviceChoice::Auto),
         "cpu" => Some(DeviceChoice::Exactly(Device::Cpu)),
@@ -264,7 +291,11 @@ fn parse_dir(text: &str) -> Result<DirGrant, String> {
     if host.is_empty() || guest.is_empty() {
         return Err("expected HOST[::GUEST][:ro] with a path on each side".to_owned());
     }
-    Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
+    Ok(DirGrant {
+        host: host.into(),
+        guest: guest.to_owned(),
+        read_only,
+    })
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {
@@ -284,7 +315,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err("expected a time such as 500ms, 10s or 2m".to_owned()),
     };
-    let number: f64 = digits.parse().map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
+    let number: f64 = digits
+        .parse()
+        .map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
     match Duration::try_from_secs_f64(number * seconds) {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("expected a time above 0, such as 500ms, 10s or 2m".to_owned()),
@@ -304,8 +337,12 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         _ => return Err("expected a size such as 4096, 512MiB or 1GiB".to_owned()),
     };
-    let number: u64 = digits.parse().map_err(|_| "expected a size such as 4096, 512MiB or 1GiB".to_owned())?;
-    number.checked_mul(unit).ok_or_else(|| "the size is too large".to_owned())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "expected a size such as 4096, 512MiB or 1GiB".to_owned())?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| "the size is too large".to_owned())
 }
 
 #[cfg(test)]
@@ -321,8 +358,14 @@ mod tests {
     #[test]
     fn devices() {
         assert_eq!(parse_device("auto"), Ok(DeviceChoice::Auto));
-        assert_eq!(parse_device("gpu"), Ok(DeviceChoice::Exactly(Device::Gpu(0))));
-        assert_eq!(parse_device("gpu:3"), Ok(DeviceChoice::Exactly(Device::Gpu(3))));
+        assert_eq!(
+            parse_device("gpu"),
+            Ok(DeviceChoice::Exactly(Device::Gpu(0)))
+        );
+        assert_eq!(
+            parse_device("gpu:3"),
+            Ok(DeviceChoice::Exactly(Device::Gpu(3)))
+        );
         for wrong in ["", "GPU", "gpu:", "gpu:-1", "gpu:x", "tpu", "cuda"] {
             assert!(parse_device(wrong).is_err(), "{wrong}");
         }
@@ -331,7 +374,11 @@ mod tests {
     #[test]
     fn folders() {
         let grant = |host: &str, guest: &str, read_only| {
-            Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
+            Ok(DirGrant {
+                host: host.into(),
+                guest: guest.to_owned(),
+                read_only,
+            })
         };
         assert_eq!(parse_dir("photos"), grant("photos", "photos", false));
         assert_eq!(parse_dir("/a b::/data:ro"), grant("/a b", "/data", true));

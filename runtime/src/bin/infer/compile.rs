@@ -16,14 +16,25 @@ pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
     let bytes = read_guest(&args.guest)?;
     let compiled = infer::compile(&engine, &bytes)
         .with_context(|| format!("cannot compile the guest `{}`", args.guest.display()))?;
-    write(&args.output, &compiled).with_context(|| format!("cannot write `{}`", args.output.display()))?;
-    tracing::info!("{} of native code in `{}`", output::bytes(compiled.len() as u64), args.output.display());
+    write(&args.output, &compiled)
+        .with_context(|| format!("cannot write `{}`", args.output.display()))?;
+    tracing::info!(
+        "{} of native code in `{}`",
+        output::bytes(compiled.len() as u64),
+        args.output.display()
+    );
     Ok(Status::Success)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".infer-").tempfile_in(folder)?;
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    folder.metadata()?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".infer-")
+        .tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.persist(path)?;
     Ok(())

@@ -18,8 +18,15 @@ struct Report {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Found {
-    Usable { version: String, location: String, devices: Vec<DeviceReport> },
-    Missing { error: String, hint: Option<String> },
+    Usable {
+        version: String,
+        location: String,
+        devices: Vec<DeviceReport>,
+    },
+    Missing {
+        error: String,
+        hint: Option<String>,
+    },
 }
 
 #[derive(Serialize)]
@@ -29,7 +36,11 @@ struct DeviceReport {
 }
 
 pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<Status> {
-    let reports: Vec<Report> = Backends::built_in().all().iter().map(|backend| report(&**backend)).collect();
+    let reports: Vec<Report> = Backends::built_in()
+        .all()
+        .iter()
+        .map(|backend| report(&**backend))
+        .collect();
     match args.json {
         true => output::print_json(&reports)?,
         false => output::print(&reports.iter().map(text).collect::<String>())?,
@@ -45,18 +56,34 @@ fn report(backend: &dyn infer_core::Backend) -> Report {
             devices: probe
                 .devices
                 .into_iter()
-                .map(|info| DeviceReport { device: info.device.to_string(), description: info.description })
+                .map(|info| DeviceReport {
+                    device: info.device.to_string(),
+                    description: info.description,
+                })
                 .collect(),
         },
-        Err(error) => Found::Missing { error: error.report(), hint: error.hint().map(str::to_owned) },
+        Err(error) => Found::Missing {
+            error: error.report(),
+            hint: error.hint().map(str::to_owned),
+        },
     };
-    let encodings = backend.encodings().iter().map(|encoding| encoding.name()).collect();
-    Report { backend: backend.name(), encodings, found }
+    let encodings = backend
+        .encodings()
+        .iter()
+        .map(|encoding| encoding.name())
+        .collect();
+    Report {
+        backend: backend.name(),
+        encodings,
+        found,
+    }
 }
 
 fn text(report: &Report) -> String {
     let mut text = match &report.found {
-        Found::Usable { version, location, .. } => format!("{} {version} ({location})\n", report.backend),
+        Found::Usable {
+            version, location, ..
+        } => format!("{} {version} ({location})\n", report.backend),
         Found::Missing { error, .. } => format!("{}: not usable: {error}\n", report.backend),
     };
     text.push_str(&format!("  reads {}\n", report.encodings.join(", ")));
@@ -66,7 +93,9 @@ fn text(report: &Report) -> String {
                 text.push_str(&format!("  {}: {}\n", device.device, device.description));
             }
         }
-        Found::Missing { hint: Some(hint), .. } => text.push_str(&format!("  hint: {hint}\n")),
+        Found::Missing {
+            hint: Some(hint), ..
+        } => text.push_str(&format!("  hint: {hint}\n")),
         Found::Missing { hint: None, .. } => {}
     }
     text

@@ -53,7 +53,9 @@ fn inspect_guest(path: &Path, json: bool) -> anyhow::Result<()> {
     let engine = Engine::new(&EngineConfig::default())?;
     let described = GuestDescription::of(&engine, &bytes)
         .with_context(|| format!("cannot inspect the guest `{}`", path.display()))?;
-    let problem = Guest::compile(&engine, &bytes).err().map(|error| error.report());
+    let problem = Guest::compile(&engine, &bytes)
+        .err()
+        .map(|error| error.report());
     let report = GuestReport {
         guest: path.display().to_string(),
         kind: match described.kind {
@@ -67,7 +69,10 @@ fn inspect_guest(path: &Path, json: bool) -> anyhow::Result<()> {
         imports: described
             .imports
             .into_iter()
-            .map(|import| ImportReport { from: import.from, names: import.names })
+            .map(|import| ImportReport {
+                from: import.from,
+                names: import.names,
+            })
             .collect(),
         runs_here: problem.is_none(),
         problem,
@@ -80,35 +85,66 @@ fn inspect_guest(path: &Path, json: bool) -> anyhow::Result<()> {
 
 /// The ABI by which a guest does inference.
 fn abi(imports: &[Import]) -> Option<&'static str> {
-    imports.iter().find_map(|import| match import.from.as_str() {
-        "wasi_ephemeral_nn" => Some("wasi_ephemeral_nn (preview1)"),
-        "wasi:nn/graph@0.2.0-rc-2024-10-28" => Some("wasi:nn@0.2.0-rc-2024-10-28"),
-        _ => None,
-    })
+    imports
+        .iter()
+        .find_map(|import| match import.from.as_str() {
+            "wasi_ephemeral_nn" => Some("wasi_ephemeral_nn (preview1)"),
+            "wasi:nn/graph@0.2.0-rc-2024-10-28" => Some("wasi:nn@0.2.0-rc-2024-10-28"),
+            _ => None,
+        })
 }
 
 /// Options of `infer run` that open what a guest imports; it may well do without some.
 fn needs(imports: &[Import]) -> Vec<&'static str> {
     let has = |part: &str, name: &str| {
-        imports.iter().any(|import| import.from.starts_with(part) && import.names.iter().any(|n| n.starts_with(name)))
+        imports.iter().any(|import| {
+            import.from.starts_with(part) && import.names.iter().any(|n| n.starts_with(name))
+        })
     };
     let nn = |name: &str| has("wasi:nn/graph", name) || has("wasi_ephemeral_nn", name);
     let needs = [
-        (nn("load-by-name") || nn("load_by_name"), "--model, for models by name"),
         (
-            imports.iter().filter(|import| import.from.contains("nn")).any(|i| i.names.iter().any(|n| n == "load")),
+            nn("load-by-name") || nn("load_by_name"),
+            "--model, for models by name",
+        ),
+        (
+            imports
+                .iter()
+                .filter(|import| import.from.contains("nn"))
+                .any(|i| i.names.iter().any(|n| n == "load")),
             "--allow-load, for models of its own",
         ),
-        (has("wasi:filesystem", "") || has("wasi_snapshot_preview1", "path_"), "--dir, for files"),
-        (has("wasi:cli/environment", "") || has("wasi_snapshot_preview1", "environ"), "--env, for variables"),
-        (has("wasi:sockets", "") || has("wasi_snapshot_preview1", "sock_"), "--net, for the network"),
+        (
+            has("wasi:filesystem", "") || has("wasi_snapshot_preview1", "path_"),
+            "--dir, for files",
+        ),
+        (
+            has("wasi:cli/environment", "") || has("wasi_snapshot_preview1", "environ"),
+            "--env, for variables",
+        ),
+        (
+            has("wasi:sockets", "") || has("wasi_snapshot_preview1", "sock_"),
+            "--net, for the network",
+        ),
     ];
-    needs.into_iter().filter(|(needed, _)| *needed).map(|(_, option)| option).collect()
+    needs
+        .into_iter()
+        .filter(|(needed, _)| *needed)
+        .map(|(_, option)| option)
+        .collect()
 }
 
 fn guest_text(report: &GuestReport) -> String {
-    let mut text = format!("{}: {}, {}\n", report.guest, report.kind, output::bytes(report.bytes as u64));
-    text.push_str(&format!("inference by: {}\n", report.abi.unwrap_or("nothing")));
+    let mut text = format!(
+        "{}: {}, {}\n",
+        report.guest,
+        report.kind,
+        output::bytes(report.bytes as u64)
+    );
+    text.push_str(&format!(
+        "inference by: {}\n",
+        report.abi.unwrap_or("nothing")
+    ));
     match &report.problem {
         None => text.push_str("runs here: yes\n"),
         Some(problem) => text.push_str(&format!("runs here: no: {problem}\n")),
@@ -166,7 +202,8 @@ struct TensorReport {
 
 fn inspect_model(args: &InspectArgs) -> anyhow::Result<()> {
     let reference: ModelRef = args.subject.parse()?;
-    let report = model_report(&reference, args).with_context(|| format!("cannot inspect the model `{reference}`"))?;
+    let report = model_report(&reference, args)
+        .with_context(|| format!("cannot inspect the model `{reference}`"))?;
     match args.json {
         true => output::print_json(&report),
         false => output::print(&model_text(&report)),
@@ -176,7 +213,12 @@ fn inspect_model(args: &InspectArgs) -> anyhow::Result<()> {
 fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<ModelReport> {
     let files = reference.open(&ModelStore::from_environment()?)?;
     let selection = args.selection.selection();
-    let model = infer::open_model(&Backends::built_in(), &files, &selection, &mut Registry::default())?;
+    let model = infer::open_model(
+        &Backends::built_in(),
+        &files,
+        &selection,
+        &mut Registry::default(),
+    )?;
     let head = match files.encoding {
         Encoding::Onnx => Some(OnnxHead::read(&files.files[0])?),
         _ => None,
@@ -190,17 +232,35 @@ fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<Mode
         source: files.manifest.source.clone(),
         encoding: files.encoding.name(),
         ir_version: head.as_ref().map(|head| head.ir_version),
-        producer: head.as_ref().map(|head| head.producer.clone()).filter(|producer| !producer.is_empty()),
+        producer: head
+            .as_ref()
+            .map(|head| head.producer.clone())
+            .filter(|producer| !producer.is_empty()),
         opsets: opsets
-            .map(|(domain, version)| OpsetReport { domain: domain_name(domain), version: *version })
+            .map(|(domain, version)| OpsetReport {
+                domain: domain_name(domain),
+                version: *version,
+            })
             .collect(),
-        files: files.files.iter().map(|file| file.display().to_string()).collect(),
+        files: files
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect(),
         bytes: files.bytes()?,
         backend: model.backend(),
         device: placement.device.to_string(),
         precision: placement.precision.to_string(),
-        elsewhere: placement.elsewhere.iter().map(|(node, device)| format!("{node} on {device}")).collect(),
-        inputs: signature.inputs.iter().map(|info| tensor(info, input_note(&files, info))).collect(),
+        elsewhere: placement
+            .elsewhere
+            .iter()
+            .map(|(node, device)| format!("{node} on {device}"))
+            .collect(),
+        inputs: signature
+            .inputs
+            .iter()
+            .map(|info| tensor(info, input_note(&files, info)))
+            .collect(),
         outputs: signature
             .outputs
             .iter()
@@ -210,7 +270,11 @@ fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<Mode
 }
 
 fn domain_name(domain: &str) -> String {
-    if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() }
+    if domain.is_empty() {
+        "ai.onnx".to_owned()
+    } else {
+        domain.to_owned()
+    }
 }
 
 fn tensor(info: &TensorInfo, note: Option<String>) -> TensorReport {
@@ -225,11 +289,16 @@ fn tensor(info: &TensorInfo, note: Option<String>) -> TensorReport {
 
 fn input_note(files: &ModelFiles, info: &TensorInfo) -> Option<String> {
     let image = files.manifest.image(&info.name)?;
-    Some(format!("a picture of {}x{} pixels", image.width, image.height))
+    Some(format!(
+        "a picture of {}x{} pixels",
+        image.width, image.height
+    ))
 }
 
 fn output_note(files: &ModelFiles, info: &TensorInfo) -> anyhow::Result<Option<String>> {
-    Ok(files.labels(&info.name)?.map(|labels| format!("{} labels", labels.len())))
+    Ok(files
+        .labels(&info.name)?
+        .map(|labels| format!("{} labels", labels.len())))
 }
 
 fn model_text(report: &ModelReport) -> String {
@@ -249,14 +318,21 @@ fn model_text(report: &ModelReport) -> String {
             text.push_str(&format!("{label}: {fact}\n"));
         }
     }
-    text.push_str(&format!("runs on: {} on {}, {}\n", report.backend, report.device, report.precision));
+    text.push_str(&format!(
+        "runs on: {} on {}, {}\n",
+        report.backend, report.device, report.precision
+    ));
     for node in &report.elsewhere {
         text.push_str(&format!("  but {node}\n"));
     }
     for (title, tensors) in [("inputs", &report.inputs), ("outputs", &report.outputs)] {
         text.push_str(&format!("{title}:\n"));
         for tensor in tensors {
-            let note = tensor.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+            let note = tensor
+                .note
+                .as_ref()
+                .map(|note| format!(" ({note})"))
+                .unwrap_or_default();
             text.push_str(&format!("  {}: {}{note}\n", tensor.name, tensor.shown));
         }
     }

@@ -15,8 +15,14 @@ pub(crate) fn start(verbosity: &Verbosity) {
         (false, 2) => "info,infer=debug",
         (false, _) => "debug,infer=trace",
     };
-    let environment = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<EnvFilter>().ok());
-    let filter = verbosity.log.clone().or(environment).unwrap_or_else(|| EnvFilter::new(level));
+    let environment = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|filter| filter.parse::<EnvFilter>().ok());
+    let filter = verbosity
+        .log
+        .clone()
+        .or(environment)
+        .unwrap_or_else(|| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

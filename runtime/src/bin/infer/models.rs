@@ -33,7 +33,11 @@ fn get(store: &ModelStore, name: &str) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     let folder = folder.with_context(|| format!("cannot get the model `{name}`"))?;
-    let done = if was_there { "is there already" } else { "is installed" };
+    let done = if was_there {
+        "is there already"
+    } else {
+        "is installed"
+    };
     output::print(&format!("{name} {done}: {}\n", folder.display()))
 }
 
@@ -50,7 +54,11 @@ fn show(bar: &ProgressBar, name: &str, progress: Progress<'_>) {
     let (message, done, total) = match progress {
         Progress::Present => return,
         Progress::Waiting => (format!("{name}: another infer installs it"), 0, 1),
-        Progress::Downloading { package, done, total } => (format!("{name}: download {package}"), done, total),
+        Progress::Downloading {
+            package,
+            done,
+            total,
+        } => (format!("{name}: download {package}"), done, total),
         Progress::Making { path, done, total } => (format!("{name}: make {path}"), done, total),
     };
     bar.set_length(total.max(1));
@@ -87,15 +95,25 @@ fn list(store: &ModelStore, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&rows);
     }
-    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|row| row.name.chars().count())
+        .max()
+        .unwrap_or(0);
     let lines = rows.iter().map(|row| {
         let state = match (row.installed, row.download_bytes) {
             (true, _) => "installed".to_owned(),
             (false, Some(bytes)) => format!("{} to get", output::bytes(bytes)),
             (false, None) => "incomplete".to_owned(),
         };
-        let (description, license) = (row.description.unwrap_or("-"), row.license.unwrap_or("licence unknown"));
-        format!("{:width$}  {state:15}  {description} ({license})\n", row.name)
+        let (description, license) = (
+            row.description.unwrap_or("-"),
+            row.license.unwrap_or("licence unknown"),
+        );
+        format!(
+            "{:width$}  {state:15}  {description} ({license})\n",
+            row.name
+        )
     });
     output::print(&lines.collect::<String>())
 }

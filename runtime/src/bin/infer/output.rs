@@ -12,9 +12,14 @@ pub(crate) fn report(error: &anyhow::Error) {
     for (index, cause) in error.chain().enumerate() {
         let label = if index == 0 { "error: " } else { "  " };
         // A cause of several lines, a backtrace say, stays below its label.
-        text.push_str(&format!("{label}{}\n", cause.to_string().replace('\n', "\n  ")));
+        text.push_str(&format!(
+            "{label}{}\n",
+            cause.to_string().replace('\n', "\n  ")
+        ));
     }
-    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<infer_core::Error>()?.hint());
+    let hints = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<infer_core::Error>()?.hint());
     for hint in hints {
         text.push_str(&format!("hint: {hint}\n"));
     }
@@ -25,8 +30,13 @@ pub(crate) fn report(error: &anyhow::Error) {
 /// Writes data to stdout. A reader that went away ends the program, quietly.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(BROKEN_PIPE.into()),
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            std::process::exit(BROKEN_PIPE.into())
+        }
         result => Ok(result?),
     }
 }

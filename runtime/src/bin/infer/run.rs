@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use infer::{Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, Instance, Limits, Registry};
+use infer::{
+    Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, Instance, Limits, Registry,
+};
 use infer_core::Device;
 use infer_models::ModelStore;
 
@@ -24,7 +26,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     let (guest, registry) = std::thread::scope(|scope| {
         let guest = scope.spawn(|| prepare_guest(&args));
         let registry = open_models(&args, &backends);
-        let guest = guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let guest = guest
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         anyhow::Ok((guest?, registry?))
     })?;
     let instance = instance(args, device, registry, backends)?;
@@ -45,10 +49,14 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
 }
 
 fn prepare_guest(args: &RunArgs) -> anyhow::Result<Guest> {
-    let engine = Engine::new(&EngineConfig { fuel: args.limits.fuel.is_some() })?;
+    let engine = Engine::new(&EngineConfig {
+        fuel: args.limits.fuel.is_some(),
+    })?;
     let bytes = read_guest(&args.guest)?;
     let guest = match infer::kind(&bytes) {
-        Ok(infer::Kind::Compiled) if args.grants.allow_precompiled => Guest::trust_compiled(&engine, &bytes),
+        Ok(infer::Kind::Compiled) if args.grants.allow_precompiled => {
+            Guest::trust_compiled(&engine, &bytes)
+        }
         _ => Guest::compile(&engine, &bytes),
     };
     guest.with_context(|| format!("cannot use the guest `{}`", args.guest.display()))
@@ -67,16 +75,24 @@ fn open_models(args: &RunArgs, backends: &Backends) -> anyhow::Result<Registry> 
     let store = ModelStore::from_environment()?;
     let selection = args.selection.selection();
     for reference in &args.models.models {
-        let opened = reference
-            .open(&store)
-            .and_then(|files| infer::open_model(backends, &files, &selection, &mut registry).map(drop));
+        let opened = reference.open(&store).and_then(|files| {
+            infer::open_model(backends, &files, &selection, &mut registry).map(drop)
+        });
         opened.with_context(|| format!("cannot open the model `{reference}`"))?;
     }
     Ok(registry)
 }
 
-fn instance(args: RunArgs, device: Device, registry: Registry, backends: Arc<Backends>) -> anyhow::Result<Instance> {
-    let name = args.guest.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+fn instance(
+    args: RunArgs,
+    device: Device,
+    registry: Registry,
+    backends: Arc<Backends>,
+) -> anyhow::Result<Instance> {
+    let name = args
+        .guest
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let mut devices = vec![Device::Cpu];
     if args.selection.selection().device != DeviceChoice::Auto && device != Device::Cpu {
         devices.push(device);
@@ -110,14 +126,21 @@ fn status(end: End) -> anyhow::Result<Status> {
         End::Exited(status) => {
             let reserved = Status::of_guest(status);
             if reserved == Status::Reserved {
+                let why = if status > 255 {
+                    "no process can have"
+                } else {
+                    "infer keeps for itself"
+                };
                 output::report(&anyhow::anyhow!(
-                    "the guest ended with status {status}, which infer keeps for itself (`infer run --help`)"
+                    "the guest ended with status {status}, which {why} (`infer run --help`)"
                 ));
             }
             Ok(reserved)
         }
         End::TimedOut(timeout) => {
-            output::report(&anyhow::anyhow!("the guest was stopped at its timeout of {timeout:?} (--timeout)"));
+            output::report(&anyhow::anyhow!(
+                "the guest was stopped at its timeout of {timeout:?} (--timeout)"
+            ));
             Ok(Status::Timeout)
         }
         End::Trapped(error) => {

@@ -21,7 +21,8 @@ pub(crate) enum Status {
 pub(crate) const TABLE: &str = "\
 Exit status:
   0    success
-  1    and all others up to 255 that are not listed here: the guest's own
+  1    and all others up to 255 that are not listed here: the guest's own (a component has 0 and 1,
+       unless its language uses `exit-with-code`)
   2    wrong usage of infer (the guest did not start)
   123  the guest ended with a status that is listed here; stderr says which
   124  the guest was stopped at its --timeout
@@ -44,7 +45,9 @@ impl Status {
     pub(crate) fn of_guest(status: u32) -> Status {
         match u8::try_from(status) {
             Ok(0) => Status::Success,
-            Ok(USAGE | RESERVED | TIMEOUT | FAILURE | TRAP | BROKEN_PIPE) | Err(_) => Status::Reserved,
+            Ok(USAGE | RESERVED | TIMEOUT | FAILURE | TRAP | BROKEN_PIPE) | Err(_) => {
+                Status::Reserved
+            }
             Ok(status) => Status::Guest(status),
         }
     }
@@ -71,7 +74,10 @@ mod tests {
             let code = Status::of_guest(status).code();
             let kept = u32::from(code) == status;
             assert!(kept || code == RESERVED, "{status} became {code}");
-            assert!(![USAGE, TIMEOUT, FAILURE, TRAP, BROKEN_PIPE].contains(&code), "{status} became {code}");
+            assert!(
+                ![USAGE, TIMEOUT, FAILURE, TRAP, BROKEN_PIPE].contains(&code),
+                "{status} became {code}"
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ pub(crate) struct Stdout;
 
 fn or_quit<T>(result: std::io::Result<T>) -> std::io::Result<T> {
     match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(BROKEN_PIPE.into()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            std::process::exit(BROKEN_PIPE.into())
+        }
         result => result,
     }
 }
@@ -70,7 +72,11 @@ impl Pollable for Stdout {
 }
 
 impl AsyncWrite for Stdout {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Poll::Ready(or_quit(std::io::stdout().write(bytes)))
     }
 

@@ -1,0 +1,183 @@
+//! The command line as a person uses it: each file of `tests/cli` is a command and what it must show.
+//!
+//! A file holds `$ COMMAND`, which a shell runs in the repository's root with `infer` on its path, then its
+//! exit status, standard output and standard error. `BLESS=1` writes what it shows now. `$TMP` is a folder for
+//! made files, `$GUESTS` the folder of built guests; both, and the user's home, stand by name in what is shown.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::Abi;
+
+/// Nodes of a model that takes tract more than a minute to load.
+const CHAIN: usize = 100_000;
+
+#[test]
+fn every_command_shows_what_its_file_says() {
+    let folder = common::root().join("runtime/tests/cli");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of commands")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "cli"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 20, "the folder has its commands");
+    let places = Places::prepare();
+    let failures: Vec<String> = files
+        .iter()
+        .filter_map(|file| check(file, &places).err())
+        .collect();
+    assert!(
+        failures.is_empty(),
+        "{}\n(BLESS=1 writes what is shown now)",
+        failures.join("\n")
+    );
+}
+
+/// Folders that commands name by variables.
+struct Places {
+    root: PathBuf,
+    guests: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Places {
+    fn prepare() -> Places {
+        let root = common::root().canonicalize().expect("the repository");
+        let guests = common::guest_path("hello", Abi::Component);
+        let guests = guests
+            .ancestors()
+            .nth(3)
+            .expect("a target folder")
+            .canonicalize()
+            .expect("built guests");
+        let temporary = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cli");
+        // What an earlier run left would change what is shown.
+        let _ = std::fs::remove_dir_all(&temporary);
+        std::fs::create_dir_all(&temporary).expect("writable");
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(temporary.join(name), bytes).expect("writable")
+        };
+        write("chain.onnx", &chain(CHAIN));
+        write("empty.onnx", b"");
+        write("page.onnx", b"<!DOCTYPE html><html><body>404</body></html>");
+        let whole = std::fs::read(common::test_model("network")).expect("a test model");
+        write("cut.onnx", &whole[..whole.len() / 2]);
+        Places {
+            root,
+            guests,
+            temporary,
+        }
+    }
+
+    /// Paths of this machine by their names.
+    fn normalise(&self, text: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(text).into_owned();
+        for (path, name) in [
+            (&self.temporary, "$TMP"),
+            (&self.guests, "$GUESTS"),
+            (&self.root, "$REPO"),
+        ] {
+            text = text.replace(&*path.to_string_lossy(), name);
+        }
+        match std::env::var("HOME") {
+            Ok(home) if home.len() > 1 => text.replace(&home, "$HOME"),
+            _ => text,
+        }
+    }
+}
+
+fn check(file: &Path, places: &Places) -> Result<(), String> {
+    let committed = std::fs::read_to_string(file).expect("readable");
+    let command = committed
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("$ "));
+    let command = command.unwrap_or_else(|| panic!("{}: expected `$ COMMAND`", file.display()));
+    let shown = show(command, places);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(file, shown).expect("writable");
+        return Ok(());
+    }
+    match shown == committed {
+        true => Ok(()),
+        false => Err(format!(
+            "{}\nexpected:\n{committed}\ngot:\n{shown}",
+            file.display()
+        )),
+    }
+}
+
+fn show(command: &str, places: &Places) -> String {
+    let infer = Path::new(env!("CARGO_BIN_EXE_infer"))
+        .parent()
+        .expect("a folder");
+    let path = format!(
+        "{}:{}",
+        infer.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(&places.root)
+        .env("PATH", path)
+        .env("TMP", &places.temporary)
+        .env("GUESTS", &places.guests)
+        .env("COLUMNS", "100")
+        .env_remove("RUST_LOG")
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("INFER_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .expect("a shell");
+    let mut shown = format!(
+        "$ {command}\nstatus: {}\n",
+        output.status.code().unwrap_or(-1)
+    );
+    for (title, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        let text = places.normalise(bytes);
+        if !text.is_empty() {
+            let end = if text.ends_with('\n') { "" } else { "\n" };
+            write!(shown, "--- {title}\n{text}{end}").expect("a String");
+        }
+    }
+    shown
+}
+
+/// An ONNX model of so many Relu nodes, one after another.
+fn chain(nodes: usize) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut field = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            field.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        field.extend_from_slice(bytes);
+        field
+    };
+    // ValueInfoProto: f32 [1].
+    let value = |name: &str| {
+        let shape = field(2, &field(1, &[0x08, 1]));
+        let tensor = [&[0x08, 1][..], &shape].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let mut graph = Vec::new();
+    for node in 0..nodes {
+        let (from, to) = (format!("v{node}"), format!("v{}", node + 1));
+        let parts = [
+            field(1, from.as_bytes()),
+            field(2, to.as_bytes()),
+            field(4, b"Relu"),
+        ];
+        graph.extend(field(1, &parts.concat()));
+    }
+    graph.extend(field(2, b"chain"));
+    graph.extend(field(11, &value("v0")));
+    graph.extend(field(12, &value(&format!("v{nodes}"))));
+    [vec![0x08, 8], field(7, &graph), field(8, &[0x10, 13])].concat()
+}

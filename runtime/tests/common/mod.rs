@@ -1,0 +1,132 @@
+//! What the tests of the runtime share: built guests, test models, a run with its output.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Model, Registry};
+use infer_core::testing::FakeBackend;
+use infer_core::{Backend, Cancel, Encoding};
+use infer_models::{ModelRef, ModelStore};
+use infer_tract::Tract;
+use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
+
+/// How much of a guest's output is kept, in bytes.
+const OUTPUT: usize = 16 << 20;
+
+/// wasi-nn's two ABIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    Component,
+    Preview1,
+}
+
+impl Abi {
+    pub const BOTH: [Abi; 2] = [Abi::Component, Abi::Preview1];
+
+    fn target(self) -> &'static str {
+        match self {
+            Abi::Component => "wasm32-wasip2",
+            Abi::Preview1 => "wasm32-wasip1",
+        }
+    }
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The path of a built guest.
+pub fn guest_path(name: &str, abi: Abi) -> PathBuf {
+    let path = root().join(format!(
+        "guest-examples/target/{}/release/{name}.wasm",
+        abi.target()
+    ));
+    assert!(
+        path.is_file(),
+        "`{}` is missing: run guest-examples/build",
+        path.display()
+    );
+    path
+}
+
+/// A built guest's bytes.
+pub fn guest_bytes(name: &str, abi: Abi) -> Vec<u8> {
+    std::fs::read(guest_path(name, abi)).expect("readable")
+}
+
+/// A compiled guest.
+pub fn guest(name: &str, abi: Abi) -> Guest {
+    let engine = Engine::new(&EngineConfig::default()).expect("this machine runs wasmtime");
+    Guest::compile(&engine, &guest_bytes(name, abi)).expect("a valid guest")
+}
+
+/// A tiny model of the project's own.
+pub fn test_model(name: &str) -> PathBuf {
+    root().join(format!("models/testdata/{name}.onnx"))
+}
+
+/// Adds a tiny model, run by tract.
+pub fn add_model(registry: &mut Registry, name: &str) {
+    let reference: ModelRef = test_model(name)
+        .to_str()
+        .expect("UTF-8")
+        .parse()
+        .expect("a path");
+    let files = reference
+        .open(&ModelStore::at("no-store"))
+        .expect("a model");
+    let backends = Backends::new(vec![Arc::new(Tract)]);
+    infer::open_model(&backends, &files, &infer::Selection::default(), registry)
+        .expect("tract runs it");
+}
+
+/// Adds a model of the fake backend.
+pub fn add_fake(registry: &mut Registry, fake: &FakeBackend, name: &str, description: &str) {
+    let graph = fake
+        .load(&FakeBackend::request(description), &Cancel::default())
+        .expect("a description");
+    registry
+        .add(Model::new(name, "fake", Encoding::Onnx, graph), None)
+        .expect("a new name");
+}
+
+/// Everything that a run showed.
+pub struct Ran {
+    pub end: End,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub usage: Arc<infer::Usage>,
+}
+
+impl Ran {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// An instance with a guest's arguments; the first is added.
+pub fn instance(args: &[&str], registry: Arc<Registry>) -> Instance {
+    let args = std::iter::once("guest")
+        .chain(args.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    Instance::new(args, registry, Arc::new(Backends::built_in()))
+}
+
+/// Runs a guest and keeps its output.
+pub async fn run(guest: &Guest, mut instance: Instance, stdin: Vec<u8>) -> Ran {
+    let (stdout, stderr) = (MemoryOutputPipe::new(OUTPUT), MemoryOutputPipe::new(OUTPUT));
+    instance.stdin = Box::new(MemoryInputPipe::new(stdin));
+    instance.stdout = Box::new(stdout.clone());
+    instance.stderr = Box::new(stderr.clone());
+    let outcome = guest.run(instance).await;
+    Ran {
+        end: outcome.end,
+        stdout: stdout.contents().to_vec(),
+        stderr: String::from_utf8_lossy(&stderr.contents()).into_owned(),
+        usage: outcome.usage,
+    }
+}
