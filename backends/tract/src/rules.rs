@@ -233,14 +233,11 @@ fn other_activations(f: &Facts<'_>) -> bool {
 
 /// Whether `axis` says what numpy's broadcasting does anyway; `None` where that is not known.
 fn aligned_at_the_end(f: &Facts<'_>) -> Option<bool> {
-    let (left, right) = (f.shape(0)?, f.shape(1)?);
+    let rank = |index| Some(f.input(index)?.shape.rank().concretize()?);
+    let (left, right) = (rank(0)?, rank(1)?);
     let axis = f.int("axis", 0);
-    let axis = if axis < 0 {
-        axis + left.len() as i64
-    } else {
-        axis
-    };
-    Some(right.iter().all(|&size| size == 1) || axis + right.len() as i64 == left.len() as i64)
+    let axis = if axis < 0 { axis + left } else { axis };
+    Some(axis + right == left || f.shape(1)?.iter().all(|&size| size == 1))
 }
 
 /// Whether the input holds just the side that belongs to the output's length.
