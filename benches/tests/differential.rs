@@ -75,10 +75,6 @@ fn a_real_model_gives_the_same_bytes_on_both_hosts_by_both_abis() {
             (top - probability).abs() < 0.005,
             "{photo}: expected {probability}, got {top}"
         );
-        println!(
-            "{photo}: {} bytes, the same 6 times: {label} {top}",
-            first.len()
-        );
     }
 }
 
@@ -95,7 +91,7 @@ fn top(bytes: &[u8]) -> (usize, f32) {
         .expect("not empty")
 }
 
-/// Cases of the guest `probe` in which it checks every byte that comes out, and their arguments.
+/// Cases of the guest `probe` in which it checks every byte that comes out, with their arguments.
 const RIGHT: [&str; 15] = [
     "right",
     "rank-0",
@@ -173,20 +169,22 @@ fn tiny_models_give_the_bytes_of_the_engine_on_both_hosts() {
     ];
     let hosts = Hosts::with_test_models(&models);
     let guests = Abi::BOTH.map(|abi| hosts.guest_with(abi, "loop", Drops::Ignored));
-    let cases: [(&str, &[usize], usize); 10] = [
-        ("several", &[4], 0),
-        ("several", &[4], 1),
-        ("several", &[4], 2),
-        ("network", &[1, 1, 4, 4], 0),
-        ("batch", &[1, 4], 0),
-        ("batch", &[17, 4], 0),
-        ("two-d", &[2, 2], 0),
-        ("empty-ok", &[0, 3], 0),
-        ("empty-ok", &[5, 3], 0),
-        ("identity-f32", &[100_000], 0),
+    // Model, dimensions of its input, output, bytes of that.
+    let cases: [(&str, &[usize], usize, usize); 10] = [
+        ("several", &[4], 0, 16),
+        ("several", &[4], 1, 16),
+        ("several", &[4], 2, 8),
+        ("network", &[1, 1, 4, 4], 0, 12),
+        ("batch", &[1, 4], 0, 8),
+        ("batch", &[17, 4], 0, 136),
+        ("two-d", &[2, 2], 0, 16),
+        ("empty-ok", &[0, 3], 0, 0),
+        ("empty-ok", &[5, 3], 0, 60),
+        ("identity-f32", &[100_000], 0, 400_000),
     ];
-    for (model, shape, output) in cases {
+    for (model, shape, output, length) in cases {
         let bytes = engine_output(&hosts, model, shape, output);
+        assert_eq!(bytes.len(), length, "{model} {shape:?} output {output}");
         let expected = format!("{:016x}\n", fnv(&bytes));
         let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
         let dims = dims.join(",");
@@ -202,7 +200,6 @@ fn tiny_models_give_the_bytes_of_the_engine_on_both_hosts() {
             assert_eq!(ours.well(), expected.as_bytes(), "{line}");
             assert_eq!(peers.well(), expected.as_bytes(), "{line}, on the peer");
         }
-        println!("{line}: {} bytes", bytes.len());
     }
 }
 

@@ -246,10 +246,17 @@ impl Guest {
             // The deadline of another instance.
             false => Ok(UpdateDeadline::Continue(1)),
         });
-        if self.engine.config().fuel {
-            store
-                .set_fuel(limits.fuel.unwrap_or(u64::MAX))
-                .map_err(|error| failed("cannot set the fuel", &error))?;
+        match (self.engine.config().fuel, limits.fuel) {
+            (true, fuel) => {
+                let set = store.set_fuel(fuel.unwrap_or(u64::MAX));
+                set.map_err(|error| failed("cannot set the fuel", &error))?;
+            }
+            (false, None) => {}
+            (false, Some(_)) => {
+                let message =
+                    "fuel is limited, but this engine does not count it (`EngineConfig::fuel`)";
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
         }
         Ok(store)
     }

@@ -2,15 +2,16 @@
 //!
 //! A file holds `$ COMMAND`, which a shell runs in the repository's root with `infer` on its path, then its
 //! exit status, standard output and standard error. `BLESS=1` writes what it shows now. `$TMP` is a folder for
-//! made files, `$GUESTS` the folder of built guests; both, and the user's home, stand by name in what is shown.
+//! made files, `$GUESTS` the folder of built guests; both, and the user's folder of models (`$STORE`), stand by
+//! name in what is shown.
 
 mod common;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use common::Abi;
+use infer_models::ModelStore;
 
 /// Nodes of a model that takes tract more than a minute to load.
 const CHAIN: usize = 100_000;
@@ -76,17 +77,17 @@ impl Places {
     /// Paths of this machine by their names.
     fn normalise(&self, text: &[u8]) -> String {
         let mut text = String::from_utf8_lossy(text).into_owned();
-        for (path, name) in [
+        let store = ModelStore::from_environment().expect("a folder for models");
+        let names = [
+            (store.folder(), "$STORE"),
             (&self.temporary, "$TMP"),
             (&self.guests, "$GUESTS"),
             (&self.root, "$REPO"),
-        ] {
+        ];
+        for (path, name) in names {
             text = text.replace(&*path.to_string_lossy(), name);
         }
-        match std::env::var("HOME") {
-            Ok(home) if home.len() > 1 => text.replace(&home, "$HOME"),
-            _ => text,
-        }
+        text
     }
 }
 
@@ -112,25 +113,9 @@ fn check(file: &Path, places: &Places) -> Result<(), String> {
 }
 
 fn show(command: &str, places: &Places) -> String {
-    let infer = Path::new(env!("CARGO_BIN_EXE_infer"))
-        .parent()
-        .expect("a folder");
-    let path = format!(
-        "{}:{}",
-        infer.display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .current_dir(&places.root)
-        .env("PATH", path)
+    let output = common::shell(command, &places.root)
         .env("TMP", &places.temporary)
         .env("GUESTS", &places.guests)
-        .env("COLUMNS", "100")
-        .env_remove("RUST_LOG")
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("INFER_HOME")
-        .stdin(Stdio::null())
         .output()
         .expect("a shell");
     let mut shown = format!(

@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
 #[test]
 fn the_commands_of_the_readme_work() {
     let root = common::root();
@@ -56,21 +54,7 @@ fn commands(readme: &str) -> Vec<&str> {
 }
 
 fn run(command: &str, folder: &std::path::Path) {
-    let infer = std::path::Path::new(env!("CARGO_BIN_EXE_infer"))
-        .parent()
-        .expect("a folder");
-    let path = format!(
-        "{}:{}",
-        infer.display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .current_dir(folder)
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .output()
-        .expect("a shell");
+    let output = common::shell(command, folder).output().expect("a shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`{command}` failed: {stderr}");
     assert!(

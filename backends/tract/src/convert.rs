@@ -74,10 +74,7 @@ pub(crate) fn from_tract(value: TValue) -> Result<Tensor> {
         Error::new(ErrorKind::RuntimeError, "tract gave no plain tensor")
             .with_source(crate::load::flat(e))
     };
-    let mut tensor = value.into_arc_tensor();
-    if tensor.datum_type() == DatumType::TDim {
-        tensor = Arc::new(tensor.cast_to::<i64>().map_err(failed)?.into_owned());
-    }
+    let tensor = value.into_arc_tensor();
     let dtype = dtype_of(tensor.datum_type())
         .filter(|dtype| dtype.size().is_some())
         .ok_or_else(|| {

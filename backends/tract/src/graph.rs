@@ -10,7 +10,7 @@ use infer_core::{
 use tract_onnx::pb::ValueInfoProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::{SimpleState, eval};
-use tract_onnx::tract_hir::internal::format_err;
+use tract_onnx::tract_hir::internal::{IntoTValue, SymbolValues, TDim, format_err};
 
 use crate::convert::{from_tract, to_tract};
 use crate::load::{flat, symbols};
@@ -81,6 +81,11 @@ impl Session for TractSession {
     }
 
     fn reset(&mut self) -> Result<()> {
+        if self.state.turn_state.values.is_empty() {
+            // No run has got as far as its first value; tract's own reset takes that for impossible.
+            self.state.turn_state.resolved_symbols = SymbolValues::default();
+            return Ok(());
+        }
         self.state
             .reset_turn()
             .map_err(|e| failed("tract could not reset a session", e))
@@ -95,25 +100,49 @@ impl TractSession {
             .iter()
             .map(|tensor| to_tract(tensor).map(Into::into))
             .collect::<Result<_>>()?;
-        let outputs = self
-            .state
-            .run_plan_with_eval(inputs, |context, state, node, inputs| {
-                // Between nodes is the only place where tract can be stopped.
-                if cancel.is_cancelled() {
-                    return Err(format_err!("cancelled"));
-                }
-                eval(context, state, node, inputs)
-            });
+        let outputs = self.run_plan(inputs, cancel);
+        // The values of this run must not reach the next one.
+        self.reset()?;
         match outputs {
             Ok(outputs) => outputs.into_iter().map(from_tract).collect(),
             Err(error) => {
-                // The values of the failed run must not reach the next one.
-                self.reset()?;
                 cancel.check()?;
                 Err(failed("tract could not run the model", error))
             }
         }
     }
+
+    fn run_plan(&mut self, inputs: TVec<TValue>, cancel: &Cancel) -> TractResult<TVec<TValue>> {
+        self.state.set_inputs(inputs)?;
+        self.state
+            .exec_plan_with_eval(|context, state, node, inputs| {
+                // Between nodes is the only place where tract can be stopped.
+                if cancel.is_cancelled() {
+                    return Err(format_err!("cancelled"));
+                }
+                eval(context, state, node, inputs)
+            })?;
+        let outputs = self.state.outputs()?;
+        let symbols = &self.state.turn_state.resolved_symbols;
+        outputs
+            .into_iter()
+            .map(|value| with_numbers(value, symbols))
+            .collect()
+    }
+}
+
+/// Dimensions that are still symbols, as the numbers that they were in this run.
+fn with_numbers(value: TValue, symbols: &SymbolValues) -> TractResult<TValue> {
+    if value.datum_type() != DatumType::TDim {
+        return Ok(value);
+    }
+    let plain = value.try_as_plain_ram()?;
+    let dimensions = plain.as_slice::<TDim>()?;
+    let numbers: Vec<i64> = dimensions
+        .iter()
+        .map(|dimension| dimension.eval(symbols).to_i64())
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(tensor1(&numbers).into_shape(value.shape())?.into_tvalue())
 }
 
 /// Dimensions that several inputs share by name (`batch`, say) and that must agree in a call.

@@ -8,6 +8,7 @@
 mod convert;
 mod graph;
 mod load;
+mod operators;
 mod refuse;
 mod repair;
 mod rewrite;

@@ -27,6 +27,7 @@ pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     let graph = graph_of(&proto)?;
     structure::check(graph)?;
     refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
+    let declared = Declared::of(graph);
     rewrite::rewrite(&mut proto)?;
     let graph = graph_of(&proto)?;
 
@@ -53,10 +54,9 @@ pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
         .into_optimized()
         .map_err(|e| rejected("optimise", e))?;
     cancel.check()?;
-    let signature = signature(graph, &optimized)?;
-    let shared = SharedDimensions::of(&input_declarations(graph));
+    let signature = declared.signature(&optimized)?;
     let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
-    Ok(Arc::new(TractGraph::new(plan, signature, shared)))
+    Ok(Arc::new(TractGraph::new(plan, signature, declared.shared)))
 }
 
 fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
@@ -112,20 +112,30 @@ fn map_file(path: &Path) -> Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(&file) }.map_err(failed)
 }
 
-fn signature(graph: &GraphProto, model: &TypedModel) -> Result<Signature> {
-    let names = |declared: &[&ValueInfoProto]| -> Vec<String> {
-        declared
-            .iter()
-            .map(|declaration| declaration.name.clone())
-            .collect()
-    };
-    let inputs = names(&input_declarations(graph));
-    let outputs = names(&graph.output.iter().collect::<Vec<_>>());
-    Ok(Signature {
-        inputs: infos(&inputs, model, &model.inputs)?,
-        outputs: infos(&outputs, model, &model.outputs)?,
-        stateful: false,
-    })
+/// What the file itself says of inputs and outputs.
+struct Declared {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    shared: SharedDimensions,
+}
+
+impl Declared {
+    fn of(graph: &GraphProto) -> Declared {
+        let inputs = input_declarations(graph);
+        Declared {
+            inputs: inputs.iter().map(|input| input.name.clone()).collect(),
+            outputs: graph.output.iter().map(|output| output.name.clone()).collect(),
+            shared: SharedDimensions::of(&inputs),
+        }
+    }
+
+    fn signature(&self, model: &TypedModel) -> Result<Signature> {
+        Ok(Signature {
+            inputs: infos(&self.inputs, model, &model.inputs)?,
+            outputs: infos(&self.outputs, model, &model.outputs)?,
+            stateful: false,
+        })
+    }
 }
 
 fn infos(names: &[String], model: &TypedModel, outlets: &[OutletId]) -> Result<Vec<TensorInfo>> {

@@ -7,7 +7,9 @@
 //!
 //! `ConstantOfShape` without a value is of f32, which tract takes for f64. `Resize` of opset 10 picks
 //! the pixel below, where tract picks the nearest: `nearest_mode`, which is newer, tells it. `Celu` of
-//! an `alpha` that tract ignores is `alpha` times the `Elu` of the input divided by `alpha`.
+//! an `alpha` that tract ignores is `alpha` times the `Elu` of the input divided by `alpha`. An output
+//! that is an input of the graph loses its type in tract; an `Identity` between them keeps it. `Conv` with
+//! strides gets a barrier, for which see `repair`.
 
 use std::collections::HashMap;
 
@@ -15,6 +17,9 @@ use infer_core::{Error, ErrorKind, Result};
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// How the names of nodes end that are there to keep the optimiser from moving things past them.
+pub(crate) const BARRIER: &str = "/barrier";
 
 /// The constants that a graph's nodes can name, by name.
 type Constants = HashMap<String, TensorProto>;
@@ -27,8 +32,26 @@ pub(crate) fn rewrite(model: &mut ModelProto) -> Result<()> {
         .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
     let opset = opset.map_or(0, |opset| opset.version);
     match &mut model.graph {
-        Some(graph) => rewrite_graph(graph, opset, &Constants::new()),
+        Some(graph) => {
+            part_outputs_from_inputs(graph);
+            rewrite_graph(graph, opset, &Constants::new())
+        }
         None => Ok(()),
+    }
+}
+
+fn part_outputs_from_inputs(graph: &mut GraphProto) {
+    for (index, output) in graph.output.iter_mut().enumerate() {
+        if graph.input.iter().any(|input| input.name == output.name) {
+            let name = format!("{}/output/{index}", output.name);
+            graph.node.push(NodeProto {
+                op_type: "Identity".to_owned(),
+                name: name.clone(),
+                input: vec![std::mem::replace(&mut output.name, name.clone())],
+                output: vec![name],
+                ..Default::default()
+            });
+        }
     }
 }
 
@@ -45,6 +68,7 @@ fn rewrite_graph(graph: &mut GraphProto, opset: i64, outer: &Constants) -> Resul
         }
         match node.op_type.as_str() {
             "DequantizeLinear" => dequantize(node, &constants, graph, &mut nodes)?,
+            "Conv" | "ConvInteger" | "QLinearConv" if skips(&node) => behind_a_barrier(node, &mut nodes),
             "Celu" => celu(node, graph, &mut nodes),
             "ConstantOfShape" => nodes.push(with_value(node)),
             "Resize" if opset == 10 => nodes.push(with_nearest_mode(node, &constants)?),
@@ -53,6 +77,27 @@ fn rewrite_graph(graph: &mut GraphProto, opset: i64, outer: &Constants) -> Resul
     }
     graph.node = nodes;
     Ok(())
+}
+
+/// Whether tract would split the convolution into one that keeps some positions and one that convolves.
+fn skips(node: &NodeProto) -> bool {
+    let ints = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name).map(|a| a.ints.as_slice());
+    ints("strides").is_some_and(|strides| strides.iter().any(|&stride| stride > 1))
+        && (ints("kernel_shape").is_none_or(|kernel| kernel.contains(&1)) || ints("dilations").is_some())
+}
+
+fn behind_a_barrier(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {
+    if let (Some(input), Some(output)) = (node.input.first_mut(), node.output.first()) {
+        let name = format!("{output}{BARRIER}");
+        nodes.push(NodeProto {
+            op_type: "Identity".to_owned(),
+            name: name.clone(),
+            input: vec![std::mem::replace(input, name.clone())],
+            output: vec![name],
+            ..Default::default()
+        });
+    }
+    nodes.push(node);
 }
 
 fn celu(node: NodeProto, graph: &mut GraphProto, nodes: &mut Vec<NodeProto>) {

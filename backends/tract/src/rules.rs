@@ -24,6 +24,11 @@ pub(crate) struct Rule {
 
 const RECURRENT: &[&str] = &["LSTM", "GRU", "RNN"];
 
+const BESIDE_DIMENSIONS: &[&str] = &[
+    "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Max", "Min", "Sum", "Mean", "Equal", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Where", "Concat",
+];
+
 /// Rules that need the node alone.
 pub(crate) const FROM_FILE: &[Rule] = &[
     Rule {
@@ -81,6 +86,26 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         operators: &["LRN"],
         what: "an even `size`",
         applies: |f| f.int("size", 1) % 2 == 0,
+    },
+    Rule {
+        operators: &["Normalizer"],
+        what: "it divides by the largest absolute number, not by the largest number",
+        applies: |f| matches!(f.text("norm"), "" | "MAX"),
+    },
+    Rule {
+        operators: &["TreeEnsembleClassifier"],
+        what: "the branch mode `BRANCH_GTE`",
+        applies: |f| f.texts("nodes_modes").iter().any(|mode| mode == b"BRANCH_GTE"),
+    },
+    Rule {
+        operators: &["TreeEnsembleClassifier"],
+        what: "two classes of which the leaves weigh one",
+        applies: |f| f.ints("class_ids").iter().all(|id| Some(id) == f.ints("class_ids").first()),
+    },
+    Rule {
+        operators: &["SkipSimplifiedLayerNormalization"],
+        what: "it ignores `bias`",
+        applies: |f| f.has_input(3),
     },
     Rule {
         operators: &["NonMaxSuppression"],
@@ -154,8 +179,8 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
     },
     Rule {
         operators: &["ReduceL2"],
-        what: "f16 overflows at half its range",
-        applies: |f| f.dtype(0) == Some(DatumType::F16),
+        what: "the squares of f16 and of integers overflow",
+        applies: |f| !matches!(f.dtype(0), None | Some(DatumType::F32 | DatumType::F64)),
     },
     Rule {
         operators: &["ReduceLogSum", "ReduceLogSumExp"],
@@ -184,6 +209,43 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
             let ones = steps.is_some_and(|steps| steps.iter().all(|&step| step == 1));
             !ones && (f.constant(1).is_none() || f.constant(2).is_none())
         },
+    },
+    Rule {
+        operators: &["Slice"],
+        what: "it cuts `starts` off at 32 bits",
+        applies: |f| {
+            let backwards = f.integers(4).is_some_and(|steps| steps.iter().all(|&step| step < 0));
+            let usual = |start: &i64| i32::try_from(*start).is_ok() || (backwards && *start == i64::MAX);
+            f.integers(1).is_some_and(|starts| !starts.iter().all(usual))
+        },
+    },
+    Rule {
+        operators: BESIDE_DIMENSIONS,
+        what: "beside a dimension it cuts numbers off at 32 bits",
+        applies: |f| {
+            let inputs = || 0..f.node.input.len();
+            let large = |index| f.integers(index).is_some_and(|all| all.iter().any(|&n| i32::try_from(n).is_err()));
+            inputs().any(|index| f.dtype(index) == Some(DatumType::TDim)) && inputs().any(large)
+        },
+    },
+    Rule {
+        operators: &["ArrayFeatureExtractor"],
+        what: "indices of another rank than 1",
+        applies: |f| f.rank(1) != Some(1),
+    },
+    Rule {
+        operators: &["MatMulNBits", "GatherBlockQuantized"],
+        what: "it rounds scales to f16, whose range some of these leave",
+        applies: |f| {
+            let scales = f.floats(2);
+            let fits = |scale: f32| scale == 0.0 || (6.2e-5..=65504.0).contains(&scale.abs());
+            !scales.is_some_and(|scales| scales.into_iter().all(fits))
+        },
+    },
+    Rule {
+        operators: &["Squeeze"],
+        what: "without axes it keeps a dynamic dimension that turns out to be 1",
+        applies: |f| !f.has("axes") && !f.has_input(1) && f.shape(0).is_none(),
     },
 ];
 
@@ -233,8 +295,7 @@ fn other_activations(f: &Facts<'_>) -> bool {
 
 /// Whether `axis` says what numpy's broadcasting does anyway; `None` where that is not known.
 fn aligned_at_the_end(f: &Facts<'_>) -> Option<bool> {
-    let rank = |index| Some(f.input(index)?.shape.rank().concretize()?);
-    let (left, right) = (rank(0)?, rank(1)?);
+    let (left, right) = (f.rank(0)?, f.rank(1)?);
     let axis = f.int("axis", 0);
     let axis = if axis < 0 { axis + left } else { axis };
     Some(axis + right == left || f.shape(1)?.iter().all(|&size| size == 1))
@@ -332,6 +393,10 @@ impl<'a> Facts<'a> {
             .unwrap_or("")
     }
 
+    fn texts(&self, name: &str) -> &'a [Vec<u8>] {
+        self.attribute(name).map_or(&[], |attribute| &attribute.strings)
+    }
+
     fn has_input(&self, index: usize) -> bool {
         self.node
             .input
@@ -351,6 +416,10 @@ impl<'a> Facts<'a> {
 
     fn dtype(&self, index: usize) -> Option<DatumType> {
         self.input(index)?.datum_type.concretize()
+    }
+
+    fn rank(&self, index: usize) -> Option<i64> {
+        self.input(index)?.shape.rank().concretize()
     }
 
     fn shape(&self, index: usize) -> Option<Vec<usize>> {
@@ -379,13 +448,12 @@ impl<'a> Facts<'a> {
     fn integers(&self, index: usize) -> Option<Vec<i64>> {
         let tensor = self.constant(index)?;
         let integers = tensor.cast_to::<i64>().ok()?;
-        Some(
-            integers
-                .try_as_plain_ram()
-                .ok()?
-                .as_slice::<i64>()
-                .ok()?
-                .to_vec(),
-        )
+        Some(integers.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec())
+    }
+
+    fn floats(&self, index: usize) -> Option<Vec<f32>> {
+        let tensor = self.constant(index)?;
+        let floats = tensor.cast_to::<f32>().ok()?;
+        Some(floats.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec())
     }
 }

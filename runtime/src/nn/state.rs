@@ -22,6 +22,12 @@ use crate::threads::Threads;
 /// Stack of the thread that loads a guest's own model: parsers recurse on nested graphs.
 const LOAD_STACK: usize = 64 << 20;
 
+/// More dimensions than any model has.
+pub(crate) const MOST_DIMENSIONS: usize = 64;
+
+/// More parts than any encoding has.
+const MOST_PARTS: usize = 64;
+
 /// The wasi-nn state of one instance.
 pub(crate) struct NnState {
     pub(crate) registry: Arc<Registry>,
@@ -218,6 +224,24 @@ impl Target {
             Target::Tpu => "tpu",
         }
     }
+}
+
+/// Fails for a number of dimensions that no model has.
+pub(crate) fn check_rank(rank: usize) -> Result<()> {
+    at_most(MOST_DIMENSIONS, "dimensions", rank)
+}
+
+/// Fails for a number of parts that no model has.
+pub(crate) fn check_parts(parts: usize) -> Result<()> {
+    at_most(MOST_PARTS, "parts", parts)
+}
+
+fn at_most(most: usize, what: &str, got: usize) -> Result<()> {
+    if got <= most {
+        return Ok(());
+    }
+    let message = format!("expected at most {most} {what}, got {got}");
+    Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
 /// Fails for a model that takes or gives what wasi-nn has no dtype for.

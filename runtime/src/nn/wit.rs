@@ -8,15 +8,17 @@
 //! used.
 
 use bytes::Bytes;
-use infer_core::{Dtype, Encoding, Error, ErrorKind, Signature};
+use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Signature};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
 use wasmtime_wasi::WasiView;
 
 use crate::host::Host;
 
-use crate::nn::state::{GuestContext, GuestGraph, Held, Target, not_carried};
-use crate::nn::usage::Handle;
+use crate::nn::state::{
+    GuestContext, GuestGraph, Held, MOST_DIMENSIONS, Target, check_parts, check_rank, not_carried,
+};
+use crate::nn::usage::{Charge, Handle};
 use generated::wasi::nn::errors::ErrorCode;
 use generated::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
 use generated::wasi::nn::tensor::TensorType;
@@ -24,9 +26,6 @@ use generated::wasi::nn::{errors, inference};
 
 const TENSOR: &str = "wasi:nn/tensor@0.2.0-rc-2024-10-28";
 const GRAPH: &str = "wasi:nn/graph@0.2.0-rc-2024-10-28";
-
-/// More dimensions than any model has.
-const MOST_DIMENSIONS: usize = 64;
 
 /// The longest text that an error hands to a guest, in bytes.
 const LONGEST_TEXT: usize = 4096;
@@ -118,10 +117,7 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             let tensor = store.data_mut().ctx().table.get(&tensor)?;
             // The host's own buffer goes to wasmtime, which copies it into the guest's memory.
             let bytes = match &tensor.content {
-                Ok(held) => held
-                    .tensor
-                    .host()
-                    .map_err(|error| format_err!("{}", error.report()))?,
+                Ok(held) => held.tensor.host().map_err(trap)?,
                 // What a malformed tensor held was not kept.
                 Err(_) => Bytes::new(),
             };
@@ -143,30 +139,15 @@ fn new_tensor(
         .map(|dimension| u32::from_le(*dimension))
         .collect();
     let nn = &store.data().nn;
-    let (content, handle) = match (nn.usage.handle(), given.len()) {
-        (Err(error), _) => (Err(error), None),
-        (Ok(handle), 0..=MOST_DIMENSIONS) => {
+    let (content, handle) = match nn.usage.handle() {
+        Ok(handle) => {
             let shape = kept.iter().map(|dimension| *dimension as usize).collect();
-            (
-                nn.tensor(dtype(ty), shape, data.as_le_slice(&store)),
-                Some(handle),
-            )
+            let content = check_rank(given.len())
+                .and_then(|()| nn.tensor(dtype(ty), shape, data.as_le_slice(&store)));
+            (content, handle)
         }
-        (Ok(handle), rank) => {
-            let message = format!("expected at most {MOST_DIMENSIONS} dimensions, got {rank}");
-            (
-                Err(Error::new(ErrorKind::InvalidArgument, message)),
-                Some(handle),
-            )
-        }
-    };
-    let handle = match handle {
-        Some(handle) => handle,
-        // No value is left that could tell the guest: it ends here.
-        None => nn
-            .usage
-            .handle_for_failure()
-            .map_err(|error| format_err!("{}", error.report()))?,
+        // Past these handles no value is left that could tell the guest: it ends here.
+        Err(error) => (Err(error), nn.usage.handle_for_failure().map_err(trap)?),
     };
     let tensor = GuestTensor {
         dimensions: kept,
@@ -221,14 +202,12 @@ async fn load(
     encoding: GraphEncoding,
     target: ExecutionTarget,
 ) -> Answer<Resource<GuestGraph>> {
-    let parts: Vec<WasmList<u8>> = parts.iter(&mut store)?.collect::<wasmtime::Result<_>>()?;
-    let bytes = parts.iter().map(|part| part.len() as u64).sum();
-    let graph = match store.data().nn.admit_load(target.into(), bytes) {
-        Ok(admitted) => {
+    let graph = match admit(&mut store, &parts, target)? {
+        Ok((parts, admitted)) => {
             let copies = parts
                 .iter()
-                .map(|part| Bytes::copy_from_slice(part.as_le_slice(&store)))
-                .collect();
+                .map(|part| Bytes::copy_from_slice(part.as_le_slice(&store)));
+            let copies = copies.collect();
             store
                 .data()
                 .nn
@@ -238,6 +217,23 @@ async fn load(
         Err(error) => Err(error),
     };
     store.data_mut().answer("load", graph)
+}
+
+type Admitted = (Vec<WasmList<u8>>, (Device, Charge));
+
+/// Looks at a guest's model before anything of it is copied.
+fn admit(
+    store: &mut StoreContextMut<'_, Host>,
+    parts: &Parts,
+    target: ExecutionTarget,
+) -> wasmtime::Result<Result<Admitted, Error>> {
+    if let Err(error) = check_parts(parts.len()) {
+        return Ok(Err(error));
+    }
+    let parts: Vec<WasmList<u8>> = parts.iter(&mut *store)?.collect::<wasmtime::Result<_>>()?;
+    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    let admitted = store.data().nn.admit_load(target.into(), bytes);
+    Ok(admitted.map(|admitted| (parts, admitted)))
 }
 
 impl Host {
@@ -265,11 +261,7 @@ impl Host {
         if text.len() > LONGEST_TEXT {
             text.truncate(end);
         }
-        let handle = self
-            .nn
-            .usage
-            .handle_for_failure()
-            .map_err(|full| format_err!("{}", full.report()))?;
+        let handle = self.nn.usage.handle_for_failure().map_err(trap)?;
         Ok(self.ctx().table.push(GuestError {
             code: code(error.kind()),
             text,
@@ -389,6 +381,11 @@ impl errors::HostError for Host {
         self.ctx().table.delete(error)?;
         Ok(())
     }
+}
+
+/// A failure that the ABI has no value for.
+fn trap(error: Error) -> wasmtime::Error {
+    format_err!("{}", error.report())
 }
 
 fn code(kind: ErrorKind) -> ErrorCode {

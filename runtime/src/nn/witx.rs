@@ -27,15 +27,9 @@ use infer_core::{Dtype, Encoding, Error, ErrorKind, Result, clip};
 use wasmtime::{Caller, Extern, Linker, Memory};
 
 use crate::host::Host;
-use crate::nn::state::{GuestContext, GuestGraph, Held, NnState, Target};
+use crate::nn::state::{GuestContext, GuestGraph, Held, NnState, Target, check_parts, check_rank};
 
 const MODULE: &str = "wasi_ephemeral_nn";
-
-/// More dimensions than any model has.
-const MOST_DIMENSIONS: u32 = 64;
-
-/// More parts than any encoding has.
-const MOST_PARTS: u32 = 64;
 
 /// The longest name that is looked up, in bytes.
 const LONGEST_NAME: u32 = 4096;
@@ -295,11 +289,7 @@ impl<'a> Guest<'a> {
         out: u32,
     ) -> Result<()> {
         self.range("the address of the graph", out, 4)?;
-        if number > MOST_PARTS {
-            return Err(invalid(format!(
-                "expected at most {MOST_PARTS} parts, got {number}"
-            )));
-        }
+        check_parts(number as usize)?;
         let (encoding, target) = (encoding_of(encoding)?, target_of(target)?);
         let parts: Vec<Range<usize>> = (0..number)
             .map(|index| self.pair("a part", parts, index))
@@ -364,12 +354,7 @@ impl<'a> Guest<'a> {
             self.u32_at(record + 12),
             self.u32_at(record + 16),
         )?;
-        let rank = dimensions.len() / 4;
-        if rank > MOST_DIMENSIONS as usize {
-            return Err(invalid(format!(
-                "expected at most {MOST_DIMENSIONS} dimensions, got {rank}"
-            )));
-        }
+        check_rank(dimensions.len() / 4)?;
         let shape = dimensions
             .step_by(4)
             .map(|at| self.u32_at(at) as usize)

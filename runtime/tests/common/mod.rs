@@ -2,7 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Model, Registry};
@@ -91,6 +92,24 @@ pub fn add_fake(registry: &mut Registry, fake: &FakeBackend, name: &str, descrip
     registry
         .add(Model::new(name, "fake", Encoding::Onnx, graph), None)
         .expect("a new name");
+}
+
+/// A shell that has `infer` on its path and no input, and nothing of this shell that would change what it shows.
+pub fn shell(command: &str, folder: &Path) -> Command {
+    let infer = Path::new(env!("CARGO_BIN_EXE_infer"))
+        .parent()
+        .expect("a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", command])
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", infer.display()))
+        .env("COLUMNS", "100")
+        .env_remove("RUST_LOG")
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null());
+    shell
 }
 
 /// Everything that a run showed.
