@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use infer_core::{Device, Encoding, Error, ErrorKind, LoadRequest, Result, Source};
+use infer_core::{Device, Encoding, Error, ErrorKind, LoadRequest, Result, Signature, Source};
 
 use crate::manifest::invalid;
 use crate::{Content, Manifest, ModelStore, digest, file_error};
@@ -355,6 +355,29 @@ impl Model {
         self.files.iter().map(|file| Ok(size(file)?.len())).sum()
     }
 
+    /// Checks that a loaded model is what the manifest speaks of, and that it has as many labels as
+    /// classes.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::check_signature`] and [`Model::labels`]; `InvalidArgument` for a number of
+    /// labels that does not fit.
+    pub fn check_signature(&self, signature: &Signature) -> Result<()> {
+        self.manifest.check_signature(signature)?;
+        for output in &signature.outputs {
+            let labels = self.labels(&output.name)?.map(|labels| labels.len());
+            let classes = output.dimensions.last().copied().flatten();
+            if let (Some(labels), Some(classes)) = (labels, classes)
+                && labels != classes
+            {
+                let name = &output.name;
+                return Err(invalid(format!(
+                    "labels of output `{name}`: expected {classes}, one per line, got {labels}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The labels of the named output, one per class, where the manifest names a file of them.
     ///
     /// # Errors
@@ -411,6 +434,7 @@ impl Model {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use infer_core::{Dtype, TensorInfo};
     use std::fs;
     use tempfile::TempDir;
 
@@ -669,6 +693,23 @@ mod tests {
             ["tench", "great white shark"]
         );
         assert_eq!(model.labels("other").unwrap(), None);
+        let classes = |number| Signature {
+            outputs: vec![TensorInfo {
+                name: "y".to_owned(),
+                dtype: Dtype::F32,
+                dimensions: vec![None, number],
+            }],
+            ..Signature::default()
+        };
+        // The manifest also speaks of `z`, which this model does not have.
+        assert!(model.check_signature(&classes(Some(2))).is_err());
+        let mut model = model;
+        model.manifest.outputs.truncate(1);
+        model.check_signature(&classes(Some(2))).unwrap();
+        model.check_signature(&classes(None)).unwrap();
+        let error = model.check_signature(&classes(Some(3))).unwrap_err();
+        assert!(error.to_string().contains("expected 3"), "{error}");
+        model = open(&folder, "./m").unwrap();
         assert_eq!(
             model.labels("z").unwrap_err().kind(),
             ErrorKind::InvalidEncoding

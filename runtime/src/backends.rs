@@ -158,17 +158,13 @@ fn device_of(
     })
 }
 
-fn no_device(choice: DeviceChoice, refusals: &[String]) -> Error {
-    let wanted = match choice {
-        DeviceChoice::Auto => "device".to_owned(),
+fn no_device(device: DeviceChoice, refusals: &[String]) -> Error {
+    let wanted = match device {
+        DeviceChoice::Auto => "any device".to_owned(),
         DeviceChoice::Exactly(device) => format!("device `{device}`"),
     };
-    let message = format!("no backend can use a {wanted}: {}", refusals.join("; "));
-    Error::new(
-        ErrorKind::NotFound,
-        message.replace("a device `", "device `"),
-    )
-    .with_hint(
+    let message = format!("no backend can use {wanted}: {}", refusals.join("; "));
+    Error::new(ErrorKind::NotFound, message).with_hint(
         "`infer devices` shows what this machine has; run without --gpu or --device to use the cpu",
     )
 }

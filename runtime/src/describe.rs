@@ -6,7 +6,7 @@ use wasmtime::component::{Component, types::ComponentItem};
 
 use crate::compiled::{self, Kind};
 use crate::engine::Engine;
-use crate::guest::{Guest, text};
+use crate::guest::text;
 
 /// A guest's kind and imports.
 #[derive(Clone, Debug)]
@@ -50,7 +50,11 @@ impl GuestDescription {
             Kind::Module => {
                 imports_of_module(&Module::from_binary(wasmtime, bytes).map_err(invalid)?)
             }
-            Kind::Compiled => return Err(Guest::untrusted()),
+            Kind::Compiled => {
+                let message = "compiled code cannot be looked into without trusting it";
+                return Err(Error::new(ErrorKind::Security, message)
+                    .with_hint("inspect the .wasm file that it was made from"));
+            }
         };
         Ok(GuestDescription { kind, imports })
     }

@@ -297,6 +297,12 @@ async fn execute(
         },
         None => call.await,
     };
+    if result.is_ok() && store.data().memory.refused {
+        let limit = limits.memory;
+        tracing::warn!(
+            "the guest was refused memory beyond its limit of {limit} bytes (--max-memory)"
+        );
+    }
     match (result, limits.timeout) {
         (Ok(status), _) => End::Exited(status),
         (Err(error), _) if error.is::<I32Exit>() => End::Exited(

@@ -39,7 +39,7 @@ pub fn open_model(
     let graph = run_engine(backend.name(), || {
         backend.load(&request, &Cancel::default())
     })?;
-    files.manifest.check_signature(graph.signature())?;
+    files.check_signature(graph.signature())?;
     let (name, placement) = (&files.name, graph.placement());
     tracing::info!(
         "model `{name}` runs on {} on {} ({})",

@@ -4,6 +4,7 @@
 //! itself until the engine returns; such threads are counted, and past a number of them no new work is
 //! taken, so that hanging engines cannot eat the process.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -48,8 +49,9 @@ impl Threads {
             .name(name.to_owned())
             .stack_size(stack)
             .spawn(move || {
+                let done = catch_unwind(AssertUnwindSafe(work));
                 // There is no receiver any more if the work was abandoned.
-                let _ = sender.send(work());
+                let _ = sender.send(done);
                 if ended.swap(true, Ordering::AcqRel) {
                     abandoned.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -59,7 +61,10 @@ impl Threads {
             settled,
             abandoned: self.abandoned.clone(),
         };
-        receiver.await.map_err(|_| failed("a thread ended early"))
+        match receiver.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) | Err(_) => Err(failed("the host panicked: this is a fault of infer")),
+        }
     }
 }
 
@@ -99,6 +104,13 @@ mod tests {
         );
         assert_eq!(threads.abandoned(), 1);
         release.send(()).expect("the thread waits");
+        while threads.abandoned() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for _ in 0..2 * MOST_ABANDONED {
+            let panicking = threads.run("test", 1 << 20, || -> u8 { panic!("on purpose") });
+            assert!(panicking.await.is_err());
+        }
         while threads.abandoned() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -102,6 +102,30 @@ fn unsafe_stands_where_it_may() {
     }
 }
 
+/// The library does without the command line's crates.
+#[test]
+fn only_the_binary_knows_clap() {
+    let mut files = Vec::new();
+    rust_files(&common::root().join("runtime/src"), &mut files);
+    let folder = Path::new("src/bin");
+    for file in files
+        .iter()
+        .filter(|file| !file.to_string_lossy().contains(&*folder.to_string_lossy()))
+    {
+        let text = std::fs::read_to_string(file).expect("readable");
+        let names = ["clap", "anyhow", "indicatif"];
+        let known = names
+            .iter()
+            .find(|name| text.contains(&format!("{name}::")));
+        assert!(
+            known.is_none(),
+            "{} knows `{}`",
+            file.display(),
+            known.unwrap_or(&"")
+        );
+    }
+}
+
 /// Only one file of the runtime may name a concrete backend.
 #[test]
 fn one_file_names_backends() {

@@ -62,7 +62,7 @@ impl Places {
         let write = |name: &str, bytes: &[u8]| {
             std::fs::write(temporary.join(name), bytes).expect("writable")
         };
-        write("chain.onnx", &chain(CHAIN));
+        write("chain.onnx", &common::chain(CHAIN));
         write("empty.onnx", b"");
         write("page.onnx", b"<!DOCTYPE html><html><body>404</body></html>");
         let whole = std::fs::read(common::test_model("network")).expect("a test model");
@@ -130,39 +130,4 @@ fn show(command: &str, places: &Places) -> String {
         }
     }
     shown
-}
-
-/// An ONNX model of so many Relu nodes, one after another.
-fn chain(nodes: usize) -> Vec<u8> {
-    let field = |number: u8, bytes: &[u8]| {
-        let mut field = vec![number << 3 | 2];
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            field.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        field.push(length as u8);
-        field.extend_from_slice(bytes);
-        field
-    };
-    // ValueInfoProto: f32 [1].
-    let value = |name: &str| {
-        let shape = field(2, &field(1, &[0x08, 1]));
-        let tensor = [&[0x08, 1][..], &shape].concat();
-        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
-    };
-    let mut graph = Vec::new();
-    for node in 0..nodes {
-        let (from, to) = (format!("v{node}"), format!("v{}", node + 1));
-        let parts = [
-            field(1, from.as_bytes()),
-            field(2, to.as_bytes()),
-            field(4, b"Relu"),
-        ];
-        graph.extend(field(1, &parts.concat()));
-    }
-    graph.extend(field(2, b"chain"));
-    graph.extend(field(11, &value("v0")));
-    graph.extend(field(12, &value(&format!("v{nodes}"))));
-    [vec![0x08, 8], field(7, &graph), field(8, &[0x10, 13])].concat()
 }

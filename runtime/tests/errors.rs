@@ -37,7 +37,8 @@ does not panic when asked to. Limits in these runs: 8 MiB of tensors and models,
 /// Limits that every case runs under, so that those which reach for a limit do so at once.
 fn limits(case: &str) -> Limits {
     Limits {
-        timeout: case.starts_with("timeout").then(|| Duration::from_secs(1)),
+        timeout: (case.starts_with("timeout") || case.ends_with("long"))
+            .then(|| Duration::from_secs(1)),
         fuel: (case == "fuel-burn").then_some(100_000_000),
         memory: 64 << 20,
         tensor_bytes: 8 << 20,
@@ -45,10 +46,44 @@ fn limits(case: &str) -> Limits {
     }
 }
 
+/// Cases of the guest in other circumstances.
+const VARIANTS: [(&str, &str); 5] = [
+    (
+        "load-gpu, granted",
+        "the same, granted, on a host that has no GPU",
+    ),
+    (
+        "load-tpu, granted",
+        "the same, granted, on a host that has no TPU",
+    ),
+    (
+        "guest-load, long",
+        "the same with a model that takes the engine many seconds to load",
+    ),
+    (
+        "guest-load, none",
+        "the same with standard input that is no model",
+    ),
+    (
+        "engine-panic, huge",
+        "runs a model whose output would be over the limit",
+    ),
+];
+
+/// What standard input holds.
+fn stdin(case: &str) -> Vec<u8> {
+    match case {
+        "guest-load" => std::fs::read(common::test_model("identity-f32")).expect("a test model"),
+        "guest-load, long" => common::chain(20_000),
+        _ => b"not a model".to_vec(),
+    }
+}
+
 /// Arguments of a case beside its name.
 fn arguments(case: &str) -> &'static [&'static str] {
     match case {
         "tensor-too-large" | "load-too-large" => &["10000000"],
+        "engine-panic, huge" => &["huge"],
         "open-and-close" => &["300"],
         "handles-exhausted-tensors" => &["150"],
         "handles-exhausted-errors" => &["150"],
@@ -66,6 +101,7 @@ fn registry(fake: &FakeBackend) -> Registry {
         common::add_model(&mut registry, name);
     }
     common::add_fake(&mut registry, fake, "identity-bf16", "identity bf16 [?]");
+    common::add_fake(&mut registry, fake, "huge", "outputs 4000000000");
     common::add_fake(&mut registry, fake, "panic", "identity f32 [?]; panic");
     registry
 }
@@ -105,10 +141,7 @@ async fn every_case_answers_what_the_table_says() {
         };
         let (plain, fuelled) = (compile(false), compile(true));
         let mut cases = cases(&plain, &registry).await;
-        cases.push((
-            "load-gpu, granted".to_owned(),
-            "the same, granted, on a host that has no GPU".to_owned(),
-        ));
+        cases.extend(VARIANTS.map(|(case, about)| (case.to_owned(), about.to_owned())));
         for (case, about) in cases {
             let guest = if case == "fuel-burn" {
                 &fuelled
@@ -173,7 +206,7 @@ async fn row(
     log: &Log,
 ) -> String {
     log.take();
-    let ran = common::run(guest, instance(case, registry), b"not a model".to_vec()).await;
+    let ran = common::run(guest, instance(case, registry), stdin(case)).await;
     let answer = answer(case, &ran, &log.take());
     assert!(!ran.text().starts_with("wrong"), "{case}: {}", ran.text());
     if !matches!(ran.end, End::Exited(0)) {
@@ -207,16 +240,16 @@ const OF_WASI_ALONE: &[&str] = &[
 ];
 
 fn instance(case: &str, registry: &Arc<Registry>) -> Instance {
-    let (case, granted) = case.split_once(", ").unwrap_or((case, ""));
-    let args: Vec<&str> = std::iter::once(case)
+    let (plain, variant) = case.split_once(", ").unwrap_or((case, ""));
+    let args: Vec<&str> = std::iter::once(plain)
         .chain(arguments(case).iter().copied())
         .collect();
     let mut instance = common::instance(&args, registry.clone());
     instance.limits = limits(case);
     instance.grants.load = case != "load-not-allowed";
-    instance.grants.devices = match granted {
-        "" => vec![Device::Cpu],
-        _ => vec![Device::Cpu, Device::Gpu(0)],
+    instance.grants.devices = match variant {
+        "granted" => vec![Device::Cpu, Device::Gpu(0), Device::Npu],
+        _ => vec![Device::Cpu],
     };
     instance
 }

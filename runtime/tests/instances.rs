@@ -151,6 +151,24 @@ async fn tables_count_as_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_module_without_memory_gets_an_errno() {
+    let text = r#"(module
+        (import "wasi_ephemeral_nn" "load_by_name" (func $load (param i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (func (export "_start")
+            (call $exit (call $load (i32.const 0) (i32.const 0) (i32.const 0)))))"#;
+    let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+    let guest =
+        Guest::compile(&engine, &wat::parse_str(text).expect("valid text")).expect("a guest");
+    let ran = common::run(&guest, common::instance(&[], Arc::default()), Vec::new()).await;
+    assert!(
+        matches!(ran.end, End::Exited(3)),
+        "missing_memory: {:?}",
+        ran.end
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_is_no_command_is_refused_with_a_remedy() {
     let engine = Engine::new(&EngineConfig::default()).expect("an engine");
     let cases = [

@@ -13,6 +13,7 @@ use tract_onnx::tract_core::plan::{SimpleState, eval};
 use tract_onnx::tract_hir::internal::{IntoTValue, SymbolValues, TDim, format_err};
 
 use crate::convert::{from_tract, to_tract};
+use crate::limits::Sizes;
 use crate::load::{flat, symbols};
 
 type Plan = Arc<TypedRunnableModel>;
@@ -23,11 +24,13 @@ pub(crate) struct TractGraph {
     plan: Plan,
     signature: Arc<Signature>,
     shared: Arc<SharedDimensions>,
+    sizes: Arc<Sizes>,
 }
 
 impl TractGraph {
     pub(crate) fn new(plan: Plan, signature: Signature, shared: SharedDimensions) -> TractGraph {
         TractGraph {
+            sizes: Arc::new(Sizes::of(plan.model())),
             plan,
             signature: Arc::new(signature),
             shared: Arc::new(shared),
@@ -62,6 +65,7 @@ impl Graph for TractGraph {
             state,
             signature: self.signature.clone(),
             shared: self.shared.clone(),
+            sizes: self.sizes.clone(),
         }))
     }
 }
@@ -70,6 +74,7 @@ struct TractSession {
     state: State,
     signature: Arc<Signature>,
     shared: Arc<SharedDimensions>,
+    sizes: Arc<Sizes>,
 }
 
 impl Session for TractSession {
@@ -107,12 +112,13 @@ impl TractSession {
             Ok(outputs) => outputs.into_iter().map(from_tract).collect(),
             Err(error) => {
                 cancel.check()?;
-                Err(failed("tract could not run the model", error))
+                Err(ours(error).unwrap_or_else(|e| failed("tract could not run the model", e)))
             }
         }
     }
 
     fn run_plan(&mut self, inputs: TVec<TValue>, cancel: &Cancel) -> TractResult<TVec<TValue>> {
+        let sizes = &self.sizes;
         self.state.set_inputs(inputs)?;
         self.state
             .exec_plan_with_eval(|context, state, node, inputs| {
@@ -120,6 +126,7 @@ impl TractSession {
                 if cancel.is_cancelled() {
                     return Err(format_err!("cancelled"));
                 }
+                sizes.check(node, context.symbols)?;
                 eval(context, state, node, inputs)
             })?;
         let outputs = self.state.outputs()?;
@@ -196,6 +203,11 @@ impl SharedDimensions {
         }
         Ok(())
     }
+}
+
+/// An error that we raised inside of tract, as it was.
+fn ours(error: TractError) -> std::result::Result<Error, TractError> {
+    error.downcast()
 }
 
 fn failed(message: &str, error: TractError) -> Error {

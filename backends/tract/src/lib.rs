@@ -7,6 +7,7 @@
 
 mod convert;
 mod graph;
+mod limits;
 mod load;
 mod operators;
 mod refuse;

@@ -17,13 +17,13 @@ use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
 use crate::graph::{SharedDimensions, TractGraph};
-use crate::{refuse, repair, rewrite, structure};
+use crate::{limits, refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
 pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     let (mut proto, folder) = decode(source)?;
     cancel.check()?;
-    let onnx = repair::reader();
+    let onnx = limits::measured(repair::reader());
     let graph = graph_of(&proto)?;
     structure::check(graph)?;
     refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
@@ -54,6 +54,7 @@ pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
         .into_optimized()
         .map_err(|e| rejected("optimise", e))?;
     cancel.check()?;
+    limits::check(&optimized)?;
     let signature = declared.signature(&optimized)?;
     let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
     Ok(Arc::new(TractGraph::new(plan, signature, declared.shared)))
@@ -124,7 +125,11 @@ impl Declared {
         let inputs = input_declarations(graph);
         Declared {
             inputs: inputs.iter().map(|input| input.name.clone()).collect(),
-            outputs: graph.output.iter().map(|output| output.name.clone()).collect(),
+            outputs: graph
+                .output
+                .iter()
+                .map(|output| output.name.clone())
+                .collect(),
             shared: SharedDimensions::of(&inputs),
         }
     }

@@ -158,8 +158,16 @@ impl EvalOp for ToDimension {
         let input = args_1!(inputs);
         let numbers = input.cast_to::<i64>()?;
         let plain = numbers.try_as_plain_ram()?;
-        let dimensions: Vec<TDim> = plain.as_slice::<i64>()?.iter().map(|&number| number.into()).collect();
-        Ok(tvec!(tensor1(&dimensions).into_shape(input.shape())?.into_tvalue()))
+        let dimensions: Vec<TDim> = plain
+            .as_slice::<i64>()?
+            .iter()
+            .map(|&number| number.into())
+            .collect();
+        Ok(tvec!(
+            tensor1(&dimensions)
+                .into_shape(input.shape())?
+                .into_tvalue()
+        ))
     }
 }
 

@@ -21,13 +21,13 @@ use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_core::ops::math::Rem;
 use tract_onnx::tract_core::ops::scan::Scan;
-use tract_onnx::tract_core::ops::Downsample;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::operators::{CastToInt64, Hidden, LogSoftmax, Remainder, ToDimension};
 use crate::rewrite::BARRIER;
 
-type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+/// What makes an operator of a node.
+pub(crate) type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 static TRACTS_CAST: OnceLock<fn(&ParsingContext, &NodeProto) -> Built> = OnceLock::new();
 
@@ -46,7 +46,9 @@ pub(crate) fn reader() -> Onnx {
 pub(crate) fn put_right(model: &mut TypedModel) {
     for node in 0..model.nodes.len() {
         let from_dimension = model.nodes[node].inputs.first().is_some_and(|outlet| {
-            model.outlet_fact(*outlet).is_ok_and(|fact| fact.datum_type == DatumType::TDim)
+            model
+                .outlet_fact(*outlet)
+                .is_ok_and(|fact| fact.datum_type == DatumType::TDim)
         });
         put_node_right(&mut model.nodes[node], from_dimension);
     }
@@ -65,9 +67,13 @@ fn put_node_right(node: &mut TypedNode, from_dimension: bool) {
         if binary.0.is::<Rem>() {
             binary.0 = Box::new(Remainder);
         }
-    } else if node.op_as::<Cast>().is_some_and(|cast| cast.to == DatumType::TDim) && !from_dimension {
+    } else if node
+        .op_as::<Cast>()
+        .is_some_and(|cast| cast.to == DatumType::TDim)
+        && !from_dimension
+    {
         node.op = Box::new(ToDimension);
-    } else if node.op_is::<Downsample>() || (node.op_is::<Identity>() && node.name.ends_with(BARRIER)) {
+    } else if node.op_is::<Identity>() && node.name.ends_with(BARRIER) {
         node.op = Box::new(Hidden(node.op.clone()));
     }
 }

@@ -8,8 +8,8 @@
 //! `ConstantOfShape` without a value is of f32, which tract takes for f64. `Resize` of opset 10 picks
 //! the pixel below, where tract picks the nearest: `nearest_mode`, which is newer, tells it. `Celu` of
 //! an `alpha` that tract ignores is `alpha` times the `Elu` of the input divided by `alpha`. An output
-//! that is an input of the graph loses its type in tract; an `Identity` between them keeps it. `Conv` with
-//! strides gets a barrier, for which see `repair`.
+//! that is an input of the graph loses its type in tract; an `Identity` between them keeps it. `Conv` and
+//! `Slice` with strides get a barrier, for which see `repair`.
 
 use std::collections::HashMap;
 
@@ -68,7 +68,10 @@ fn rewrite_graph(graph: &mut GraphProto, opset: i64, outer: &Constants) -> Resul
         }
         match node.op_type.as_str() {
             "DequantizeLinear" => dequantize(node, &constants, graph, &mut nodes)?,
-            "Conv" | "ConvInteger" | "QLinearConv" if skips(&node) => behind_a_barrier(node, &mut nodes),
+            "Conv" | "ConvInteger" | "QLinearConv" if skips(&node) => {
+                behind_a_barrier(node, &mut nodes)
+            }
+            "Slice" if strides(&node, &constants) => behind_a_barrier(node, &mut nodes),
             "Celu" => celu(node, graph, &mut nodes),
             "ConstantOfShape" => nodes.push(with_value(node)),
             "Resize" if opset == 10 => nodes.push(with_nearest_mode(node, &constants)?),
@@ -81,9 +84,33 @@ fn rewrite_graph(graph: &mut GraphProto, opset: i64, outer: &Constants) -> Resul
 
 /// Whether tract would split the convolution into one that keeps some positions and one that convolves.
 fn skips(node: &NodeProto) -> bool {
-    let ints = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name).map(|a| a.ints.as_slice());
+    let ints = |name: &str| {
+        node.attribute
+            .iter()
+            .find(|attribute| attribute.name == name)
+            .map(|a| a.ints.as_slice())
+    };
     ints("strides").is_some_and(|strides| strides.iter().any(|&stride| stride > 1))
-        && (ints("kernel_shape").is_none_or(|kernel| kernel.contains(&1)) || ints("dilations").is_some())
+        && (ints("kernel_shape").is_none_or(|kernel| kernel.contains(&1))
+            || ints("dilations").is_some())
+}
+
+/// Whether a slice may leave out positions in between.
+fn strides(node: &NodeProto, constants: &Constants) -> bool {
+    let Some(steps) = node.input.get(4).filter(|name| !name.is_empty()) else {
+        return false;
+    };
+    let one = |bytes: &[u8]| bytes.iter().rev().skip_while(|&&byte| byte == 0).eq([&1]);
+    constants.get(steps).is_none_or(|steps| {
+        let size = if steps.data_type == DataType::Int32 as i32 {
+            4
+        } else {
+            8
+        };
+        let raw = steps.raw_data.chunks(size).all(one);
+        !raw || steps.int64_data.iter().any(|&step| step != 1)
+            || steps.int32_data.iter().any(|&step| step != 1)
+    })
 }
 
 fn behind_a_barrier(mut node: NodeProto, nodes: &mut Vec<NodeProto>) {

@@ -25,8 +25,23 @@ pub(crate) struct Rule {
 const RECURRENT: &[&str] = &["LSTM", "GRU", "RNN"];
 
 const BESIDE_DIMENSIONS: &[&str] = &[
-    "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Max", "Min", "Sum", "Mean", "Equal", "Greater", "GreaterOrEqual", "Less",
-    "LessOrEqual", "Where", "Concat",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Mod",
+    "Pow",
+    "Max",
+    "Min",
+    "Sum",
+    "Mean",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Where",
+    "Concat",
 ];
 
 /// Rules that need the node alone.
@@ -95,12 +110,20 @@ pub(crate) const FROM_FILE: &[Rule] = &[
     Rule {
         operators: &["TreeEnsembleClassifier"],
         what: "the branch mode `BRANCH_GTE`",
-        applies: |f| f.texts("nodes_modes").iter().any(|mode| mode == b"BRANCH_GTE"),
+        applies: |f| {
+            f.texts("nodes_modes")
+                .iter()
+                .any(|mode| mode == b"BRANCH_GTE")
+        },
     },
     Rule {
         operators: &["TreeEnsembleClassifier"],
         what: "two classes of which the leaves weigh one",
-        applies: |f| f.ints("class_ids").iter().all(|id| Some(id) == f.ints("class_ids").first()),
+        applies: |f| {
+            f.ints("class_ids")
+                .iter()
+                .all(|id| Some(id) == f.ints("class_ids").first())
+        },
     },
     Rule {
         operators: &["SkipSimplifiedLayerNormalization"],
@@ -214,9 +237,13 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         operators: &["Slice"],
         what: "it cuts `starts` off at 32 bits",
         applies: |f| {
-            let backwards = f.integers(4).is_some_and(|steps| steps.iter().all(|&step| step < 0));
-            let usual = |start: &i64| i32::try_from(*start).is_ok() || (backwards && *start == i64::MAX);
-            f.integers(1).is_some_and(|starts| !starts.iter().all(usual))
+            let backwards = f
+                .integers(4)
+                .is_some_and(|steps| steps.iter().all(|&step| step < 0));
+            let usual =
+                |start: &i64| i32::try_from(*start).is_ok() || (backwards && *start == i64::MAX);
+            f.integers(1)
+                .is_some_and(|starts| !starts.iter().all(usual))
         },
     },
     Rule {
@@ -224,7 +251,10 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         what: "beside a dimension it cuts numbers off at 32 bits",
         applies: |f| {
             let inputs = || 0..f.node.input.len();
-            let large = |index| f.integers(index).is_some_and(|all| all.iter().any(|&n| i32::try_from(n).is_err()));
+            let large = |index| {
+                f.integers(index)
+                    .is_some_and(|all| all.iter().any(|&n| i32::try_from(n).is_err()))
+            };
             inputs().any(|index| f.dtype(index) == Some(DatumType::TDim)) && inputs().any(large)
         },
     },
@@ -394,7 +424,8 @@ impl<'a> Facts<'a> {
     }
 
     fn texts(&self, name: &str) -> &'a [Vec<u8>] {
-        self.attribute(name).map_or(&[], |attribute| &attribute.strings)
+        self.attribute(name)
+            .map_or(&[], |attribute| &attribute.strings)
     }
 
     fn has_input(&self, index: usize) -> bool {
@@ -448,12 +479,26 @@ impl<'a> Facts<'a> {
     fn integers(&self, index: usize) -> Option<Vec<i64>> {
         let tensor = self.constant(index)?;
         let integers = tensor.cast_to::<i64>().ok()?;
-        Some(integers.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.to_vec())
+        Some(
+            integers
+                .try_as_plain_ram()
+                .ok()?
+                .as_slice::<i64>()
+                .ok()?
+                .to_vec(),
+        )
     }
 
     fn floats(&self, index: usize) -> Option<Vec<f32>> {
         let tensor = self.constant(index)?;
         let floats = tensor.cast_to::<f32>().ok()?;
-        Some(floats.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec())
+        Some(
+            floats
+                .try_as_plain_ram()
+                .ok()?
+                .as_slice::<f32>()
+                .ok()?
+                .to_vec(),
+        )
     }
 }

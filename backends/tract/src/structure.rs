@@ -1,18 +1,23 @@
 //! Whether a decoded model is well-formed, where tract would panic, recurse or allocate on one that is not.
 //!
-//! Checked: how deep graphs nest, that names are defined, and only once, and that a tensor's bytes are
-//! as many as its shape says.
+//! Checked: how deep graphs nest, that names are defined, and only once, that a tensor's bytes are as
+//! many as its shape says, and that the expression of a dynamic dimension is short, since tract reads it
+//! by recursion.
 
 use std::collections::HashSet;
 
 use infer_core::{Error, ErrorKind, Result, byte_length, clip, display_shape};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value;
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 use crate::convert::dtype_of;
 
 /// How deep a graph may lie inside the attributes of nodes; tract recurses at each level.
 const DEEPEST: usize = 8;
+
+/// The longest expression of a dynamic dimension, in bytes.
+const LONGEST_DIMENSION: usize = 256;
 
 /// Checks the graph and all graphs inside it.
 pub(crate) fn check(graph: &GraphProto) -> Result<()> {
@@ -33,6 +38,9 @@ fn check_graph<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>, depth: usize
                 clip(&output.name)
             )));
         }
+    }
+    for value in graph.input.iter().chain(&graph.output) {
+        check_dimensions(value)?;
     }
     for tensor in &graph.initializer {
         check_tensor(tensor)?;
@@ -90,6 +98,26 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
         }
         for inner in attribute.g.iter().chain(&attribute.graphs) {
             check_graph(inner, known, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_dimensions(value: &ValueInfoProto) -> Result<()> {
+    let name = clip(&value.name);
+    let Some(type_proto::Value::TensorType(tensor)) =
+        value.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Ok(());
+    };
+    for dimension in tensor.shape.iter().flat_map(|shape| &shape.dim) {
+        if let Some(Value::DimParam(text)) = &dimension.value
+            && text.len() > LONGEST_DIMENSION
+        {
+            let got = text.len();
+            return Err(invalid(format!(
+                "a dimension of `{name}` has {got} bytes, more than {LONGEST_DIMENSION}"
+            )));
         }
     }
     Ok(())

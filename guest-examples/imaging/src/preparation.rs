@@ -100,7 +100,11 @@ impl Preparation {
 
         let says_how = flags.scale.is_some() || flags.mean.is_some() || flags.std.is_some();
         let (mean, std) = match image {
-            Some(image) if !says_how => (image.mean.clone(), image.std.clone()),
+            // In the host's units, the pixels'; a scale would change these, and so replaces both.
+            Some(image) if flags.scale.is_none() => (
+                flags.mean.clone().unwrap_or_else(|| image.mean.clone()),
+                flags.std.clone().unwrap_or_else(|| image.std.clone()),
+            ),
             _ if !says_how && dtype == DType::U8 => (vec![0.0], vec![1.0]),
             _ => {
                 if !says_how {

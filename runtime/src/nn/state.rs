@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use infer_core::{
     Cancel, Device, Dtype, Encoding, Error, ErrorKind, LoadRequest, Result, Signature, Source,
-    Tensor, byte_length, run_engine,
+    Tensor, TensorInfo, byte_length, run_engine,
 };
 use infer_models::Content;
 
@@ -27,6 +27,9 @@ pub(crate) const MOST_DIMENSIONS: usize = 64;
 
 /// More parts than any encoding has.
 const MOST_PARTS: usize = 64;
+
+/// The longest name that is looked up, in bytes.
+pub(crate) const LONGEST_NAME: usize = 4096;
 
 /// The wasi-nn state of one instance.
 pub(crate) struct NnState {
@@ -80,6 +83,13 @@ pub(crate) struct Held {
 impl NnState {
     /// The model that the host has under this name.
     pub(crate) fn load_by_name(&self, name: &str) -> Result<GuestGraph> {
+        if name.len() > LONGEST_NAME {
+            let message = format!(
+                "expected a name of at most {LONGEST_NAME} bytes, got {}",
+                name.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let handle = self.usage.handle()?;
         let model = self.registry.get(name)?;
         Ok(GuestGraph {
@@ -190,11 +200,7 @@ impl NnState {
         let model = context.model.clone();
         let outputs = &model.signature().outputs;
         // What is known of the outputs before the run is refused before the run.
-        let known = outputs
-            .iter()
-            .filter_map(|info| byte_length(info.dtype, &info.static_shape()?))
-            .sum::<usize>();
-        let reserved = self.usage.charge("the output", known as u64)?;
+        let reserved = self.usage.charge("the output", known_bytes(outputs))?;
         let tensors = inputs.iter().map(|input| input.tensor.clone()).collect();
         let outputs = model
             .scheduler()
@@ -224,6 +230,16 @@ impl Target {
             Target::Tpu => "tpu",
         }
     }
+}
+
+/// The size of the outputs whose shape is known before a run; one that overflows fits no limit.
+fn known_bytes(outputs: &[TensorInfo]) -> u64 {
+    let shapes = outputs
+        .iter()
+        .filter_map(|info| Some((info.dtype, info.static_shape()?)));
+    shapes
+        .map(|(dtype, shape)| byte_length(dtype, &shape).map_or(u64::MAX, |bytes| bytes as u64))
+        .fold(0, u64::saturating_add)
 }
 
 /// Fails for a number of dimensions that no model has.
@@ -273,5 +289,29 @@ fn detect(parts: &[Bytes]) -> Result<Encoding> {
             let message = format!("cannot tell the encoding of the model: it looks like {other}");
             Err(Error::new(ErrorKind::InvalidEncoding, message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_that_overflow_fit_no_limit() {
+        let output = |dimensions: &[Option<usize>]| TensorInfo {
+            name: "y".to_owned(),
+            dtype: Dtype::F32,
+            dimensions: dimensions.to_vec(),
+        };
+        let half = output(&[Some(usize::MAX / 8)]);
+        assert_eq!(
+            known_bytes(&[output(&[Some(3)]), output(&[None]), output(&[])]),
+            16
+        );
+        assert_eq!(known_bytes(&[half.clone(), half.clone(), half]), u64::MAX);
+        assert_eq!(
+            known_bytes(&[output(&[Some(usize::MAX), Some(2)])]),
+            u64::MAX
+        );
     }
 }

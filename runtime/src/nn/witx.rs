@@ -31,9 +31,6 @@ use crate::nn::state::{GuestContext, GuestGraph, Held, NnState, Target, check_pa
 
 const MODULE: &str = "wasi_ephemeral_nn";
 
-/// The longest name that is looked up, in bytes.
-const LONGEST_NAME: u32 = 4096;
-
 /// wasi-nn's errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -308,11 +305,6 @@ impl<'a> Guest<'a> {
     fn load_by_name(&mut self, name: u32, length: u32, out: u32) -> Result<()> {
         self.range("the address of the graph", out, 4)?;
         let bytes = &self.memory[self.range("the name", name, length)?];
-        if length > LONGEST_NAME {
-            return Err(invalid(format!(
-                "expected a name of at most {LONGEST_NAME} bytes, got {length}"
-            )));
-        }
         let name = std::str::from_utf8(bytes).map_err(|error| {
             let lossy = String::from_utf8_lossy(bytes);
             invalid(format!("the name `{}` is not UTF-8", clip(&lossy))).with_source(error)

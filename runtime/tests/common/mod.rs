@@ -149,3 +149,38 @@ pub async fn run(guest: &Guest, mut instance: Instance, stdin: Vec<u8>) -> Ran {
         usage: outcome.usage,
     }
 }
+
+/// An ONNX model of so many Relu nodes, one after another.
+pub fn chain(nodes: usize) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut field = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            field.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        field.extend_from_slice(bytes);
+        field
+    };
+    // ValueInfoProto: f32 [1].
+    let value = |name: &str| {
+        let shape = field(2, &field(1, &[0x08, 1]));
+        let tensor = [&[0x08, 1][..], &shape].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    let mut graph = Vec::new();
+    for node in 0..nodes {
+        let (from, to) = (format!("v{node}"), format!("v{}", node + 1));
+        let parts = [
+            field(1, from.as_bytes()),
+            field(2, to.as_bytes()),
+            field(4, b"Relu"),
+        ];
+        graph.extend(field(1, &parts.concat()));
+    }
+    graph.extend(field(2, b"chain"));
+    graph.extend(field(11, &value("v0")));
+    graph.extend(field(12, &value(&format!("v{nodes}"))));
+    [vec![0x08, 8], field(7, &graph), field(8, &[0x10, 13])].concat()
+}

@@ -259,7 +259,7 @@ fn backend_names() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once("auto").chain(names))
 }
 
-fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, String> {
     let filter = EnvFilter::builder().parse(text);
     filter.map_err(|error| format!("{error}: expected, say, `debug` or `infer=debug,warn`"))
 }

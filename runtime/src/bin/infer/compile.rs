@@ -36,6 +36,6 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .prefix(".infer-")
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
-    file.persist(path)?;
+    file.persist(path).map_err(|failed| failed.error)?;
     Ok(())
 }

@@ -101,19 +101,18 @@ fn needs(imports: &[Import]) -> Vec<&'static str> {
             import.from.starts_with(part) && import.names.iter().any(|n| n.starts_with(name))
         })
     };
-    let nn = |name: &str| has("wasi:nn/graph", name) || has("wasi_ephemeral_nn", name);
+    let nn = |name: &str| {
+        let mut interfaces = imports.iter().filter(|import| {
+            import.from.starts_with("wasi:nn/graph") || import.from == "wasi_ephemeral_nn"
+        });
+        interfaces.any(|import| import.names.iter().any(|imported| imported == name))
+    };
     let needs = [
         (
             nn("load-by-name") || nn("load_by_name"),
             "--model, for models by name",
         ),
-        (
-            imports
-                .iter()
-                .filter(|import| import.from.contains("nn"))
-                .any(|i| i.names.iter().any(|n| n == "load")),
-            "--allow-load, for models of its own",
-        ),
+        (nn("load"), "--allow-load, for models of its own"),
         (
             has("wasi:filesystem", "") || has("wasi_snapshot_preview1", "path_"),
             "--dir, for files",

@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Verbosity;
+use crate::args::{Verbosity, parse_filter};
+use crate::output;
 
-/// Starts logging. `--log` wins over `RUST_LOG`, which wins over `-v` and `-q`.
+/// Starts logging. What the command line says wins over `RUST_LOG`.
 pub(crate) fn start(verbosity: &Verbosity) {
     let level = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => "error",
@@ -15,9 +16,16 @@ pub(crate) fn start(verbosity: &Verbosity) {
         (false, 2) => "info,infer=debug",
         (false, _) => "debug,infer=trace",
     };
+    let said = verbosity.quiet || verbosity.verbose > 0;
     let environment = std::env::var("RUST_LOG")
         .ok()
-        .and_then(|filter| filter.parse::<EnvFilter>().ok());
+        .filter(|filter| !said && !filter.is_empty());
+    let environment = environment.and_then(|filter| {
+        let parsed = parse_filter(&filter);
+        parsed
+            .map_err(|error| output::warn(&format!("RUST_LOG is ignored: {error}")))
+            .ok()
+    });
     let filter = verbosity
         .log
         .clone()

@@ -27,6 +27,12 @@ pub(crate) fn report(error: &anyhow::Error) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Prints a warning, before there is a log.
+pub(crate) fn warn(message: &str) {
+    // There is nowhere to report that stderr is closed.
+    let _ = io::stderr().write_all(format!("warning: {message}\n").as_bytes());
+}
+
 /// Writes data to stdout. A reader that went away ends the program, quietly.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();

@@ -32,19 +32,19 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
         anyhow::Ok((guest?, registry?))
     })?;
     let instance = instance(args, device, registry, backends)?;
-    let timeout_runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = timeout_runtime.block_on(guest.run(instance));
+    let outcome = runtime.block_on(guest.run(instance));
     tracing::debug!(
         "the guest used at most {} for tensors and models, and {} handles",
         output::bytes(outcome.usage.peak_bytes()),
         outcome.usage.peak_handles()
     );
     // Threads of the runtime may still wait for input, which no one will use any more.
-    timeout_runtime.shutdown_background();
+    runtime.shutdown_background();
     status(outcome.end)
 }
 

@@ -1,0 +1,237 @@
+//! How large one tensor may get, checked before it is allocated: memory that the system refuses would
+//! end the whole process.
+//!
+//! While a model is loaded, [`Measured`] looks at every operator's outputs before tract computes
+//! constants, and [`check`] at the finished model. What depends on dynamic dimensions, which callers
+//! choose, is measured before each node of a run by [`Sizes`].
+
+use std::sync::OnceLock;
+
+use infer_core::{Error, ErrorKind, Result, clip};
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+use crate::repair::Built;
+
+/// The most bytes that one tensor may have inside a model.
+pub(crate) const LARGEST: usize = 4 << 30;
+
+/// The operators as they were before they were measured.
+static OPERATORS: OnceLock<Onnx> = OnceLock::new();
+
+/// The same reader, whose operators are measured before they are evaluated.
+pub(crate) fn measured(mut onnx: Onnx) -> Onnx {
+    let plain = OPERATORS.get_or_init(|| onnx.clone());
+    for (name, builder) in &mut onnx.op_register.0 {
+        // tract looks for constants by their type, and has their elements already.
+        if name != "Constant" && plain.op_register.0.contains_key(name) {
+            *builder = build_measured;
+        }
+    }
+    onnx
+}
+
+fn build_measured(context: &ParsingContext, node: &NodeProto) -> Built {
+    let builder = OPERATORS
+        .get()
+        .and_then(|onnx| onnx.op_register.0.get(&node.op_type));
+    let (operator, closures) =
+        builder.context("the reader was not made by `measured`")?(context, node)?;
+    Ok((Box::new(Measured(operator)), closures))
+}
+
+/// An operator that refuses to have outputs that are too large.
+#[derive(Clone, Debug)]
+struct Measured(Box<dyn InferenceOp>);
+
+impl PartialEq for Measured {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Measured {}
+
+impl Op for Measured {
+    fn name(&self) -> StaticName {
+        self.0.name()
+    }
+
+    fn validation(&self) -> Validation {
+        self.0.validation()
+    }
+
+    not_a_typed_op!();
+}
+
+impl EvalOp for Measured {
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        self.0.eval_out_of_plan(inputs)
+    }
+
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.0.eval(context, inputs)
+    }
+
+    fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        self.0.state(context)
+    }
+}
+
+impl InferenceOp for Measured {
+    fn infer(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(
+        TVec<InferenceFact>,
+        TVec<InferenceFact>,
+        TVec<InferenceFact>,
+    )> {
+        // An error here is found again, and reported, by the call below.
+        if let Ok((_, found, _)) =
+            self.0
+                .infer_facts(inputs.clone(), outputs.clone(), observed.clone())
+        {
+            for fact in &found {
+                measure(fact)?;
+            }
+        }
+        self.0.infer(inputs, outputs, observed)
+    }
+
+    fn observe_outlets(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+    ) -> TractResult<Vec<OutletId>> {
+        self.0.observe_outlets(model, node)
+    }
+
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(
+        TVec<InferenceFact>,
+        TVec<InferenceFact>,
+        TVec<InferenceFact>,
+    )> {
+        self.0.infer_facts(inputs, outputs, observed)
+    }
+
+    fn incorporate(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+    ) -> TractResult<Option<InferenceModelPatch>> {
+        self.0.incorporate(model, node)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.0.nboutputs()
+    }
+
+    fn to_typed(
+        &self,
+        source: &InferenceModel,
+        node: &InferenceNode,
+        target: &mut TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TVec<OutletId>> {
+        self.0.to_typed(source, node, target, mapping)
+    }
+
+    as_op!();
+}
+
+fn measure(fact: &InferenceFact) -> TractResult<()> {
+    let size = fact
+        .datum_type
+        .concretize()
+        .map_or(1, |dtype| dtype.size_of());
+    let Some(shape) = fact.shape.concretize() else {
+        return Ok(());
+    };
+    let known: Option<TVec<usize>> = shape
+        .iter()
+        .map(|dimension| dimension.to_usize().ok())
+        .collect();
+    if let Some(known) = known {
+        ensure!(
+            fits(size, &known),
+            "a tensor of {known:?} has more than {LARGEST} bytes"
+        );
+    }
+    Ok(())
+}
+
+fn fits(size: usize, shape: &[usize]) -> bool {
+    let bytes = shape
+        .iter()
+        .try_fold(size, |bytes, &dimension| bytes.checked_mul(dimension));
+    shape.contains(&0) || bytes.is_some_and(|bytes| bytes <= LARGEST)
+}
+
+/// Checks what is static in a finished model.
+///
+/// # Errors
+/// `TooLarge`, with the node.
+pub(crate) fn check(model: &TypedModel) -> Result<()> {
+    for node in &model.nodes {
+        for output in &node.outputs {
+            if let Some(shape) = output.fact.shape.as_concrete()
+                && !fits(output.fact.datum_type.size_of(), shape)
+            {
+                return Err(too_large(&node.name, shape));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which nodes of a model have outputs whose size depends on the call.
+pub(crate) struct Sizes(Vec<bool>);
+
+impl Sizes {
+    pub(crate) fn of(model: &TypedModel) -> Sizes {
+        let dynamic = |node: &TypedNode| {
+            node.outputs
+                .iter()
+                .any(|output| output.fact.shape.as_concrete().is_none())
+        };
+        Sizes(model.nodes.iter().map(dynamic).collect())
+    }
+
+    /// Measures a node before it is computed.
+    ///
+    /// # Errors
+    /// `TooLarge`, with the node.
+    pub(crate) fn check(&self, node: &TypedNode, symbols: &SymbolValues) -> Result<()> {
+        if !self.0.get(node.id).copied().unwrap_or(true) {
+            return Ok(());
+        }
+        for output in &node.outputs {
+            // What is still unknown depends on the elements, and is no more than they are.
+            if let Ok(shape) = output.fact.shape.eval_to_usize(symbols)
+                && !fits(output.fact.datum_type.size_of(), &shape)
+            {
+                return Err(too_large(&node.name, &shape));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_large(node: &str, shape: &[usize]) -> Error {
+    let node = clip(node);
+    let message = format!(
+        "node `{node}` would compute a tensor of {shape:?}, which has more than {LARGEST} bytes"
+    );
+    Error::new(ErrorKind::TooLarge, message)
+}
