@@ -13,6 +13,9 @@ const WASI_RESOURCES: usize = 10_000;
 /// Host memory of one table element, in bytes.
 const TABLE_ELEMENT: usize = size_of::<usize>();
 
+/// Core instances, tables and memories of one component: what each costs beside its memory is not counted.
+const MOST_OF_EACH: usize = 100;
+
 /// Everything that belongs to one instance.
 pub(crate) struct Host {
     /// WASI by both of its ABIs; its table also has the component's wasi-nn resources.
@@ -92,5 +95,17 @@ impl ResourceLimiter for MemoryLimit {
                 .saturating_sub(current)
                 .saturating_mul(TABLE_ELEMENT),
         ))
+    }
+
+    fn instances(&self) -> usize {
+        MOST_OF_EACH
+    }
+
+    fn tables(&self) -> usize {
+        MOST_OF_EACH
+    }
+
+    fn memories(&self) -> usize {
+        MOST_OF_EACH
     }
 }

@@ -110,18 +110,15 @@ impl Error {
 
 /// A caller's text, cut to a length that an error message may repeat.
 pub fn clip(text: &str) -> &str {
-    const LONGEST: usize = 200;
-    let end = text
-        .char_indices()
-        .map(|(at, _)| at)
-        .take_while(|at| *at <= LONGEST)
-        .last()
-        .unwrap_or(0);
-    if text.len() <= LONGEST {
-        text
-    } else {
-        &text[..end]
-    }
+    clip_to(text, 200)
+}
+
+/// A text, cut to at most so many bytes.
+pub fn clip_to(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len()))
+        .rev()
+        .find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
 }
 
 impl fmt::Display for Error {

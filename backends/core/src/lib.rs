@@ -24,7 +24,7 @@ pub use backend::{
 };
 pub use cancel::Cancel;
 pub use dtype::Dtype;
-pub use error::{Error, ErrorKind, Result, clip};
+pub use error::{Error, ErrorKind, Result, clip, clip_to};
 pub use panic::{in_engine, run_engine};
 pub use signature::{Signature, TensorInfo};
 pub use tensor::{Tensor, byte_length, display_shape};

@@ -1,5 +1,6 @@
 //! What a graph takes and gives, and the check of a caller's tensors against it.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::error::clip;
@@ -62,8 +63,8 @@ impl Signature {
     /// # Errors
     /// `InvalidArgument` for a name that is unknown or given twice, an input that is missing, and a
     /// tensor of another dtype, rank or dimension.
-    pub fn arrange(&self, named: Vec<(String, Tensor)>) -> Result<Vec<Tensor>> {
-        let mut slots: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
+    pub fn arrange<T: Borrow<Tensor>>(&self, named: Vec<(String, T)>) -> Result<Vec<T>> {
+        let mut slots: Vec<Option<T>> = self.inputs.iter().map(|_| None).collect();
         for (name, tensor) in named {
             let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
                 let (name, expected) = (clip(&name), self.input_names());
@@ -72,7 +73,7 @@ impl Signature {
                 )));
             };
             if slots[index].replace(tensor).is_some() {
-                return Err(invalid(format!("input `{name}` is given twice")));
+                return Err(invalid(format!("input `{}` is given twice", clip(&name))));
             }
         }
         self.check_slots(slots)
@@ -82,36 +83,43 @@ impl Signature {
     ///
     /// # Errors
     /// `InvalidArgument` for an input that is missing or does not fit.
-    pub fn check_slots(&self, slots: Vec<Option<Tensor>>) -> Result<Vec<Tensor>> {
+    pub fn check_slots<T: Borrow<Tensor>>(&self, slots: Vec<Option<T>>) -> Result<Vec<T>> {
         debug_assert_eq!(slots.len(), self.inputs.len(), "one slot per input");
         self.inputs
             .iter()
             .zip(slots)
             .map(|(info, slot)| {
-                let name = &info.name;
-                let tensor = slot
+                let name = clip(&info.name);
+                let slot = slot
                     .ok_or_else(|| invalid(format!("missing input `{name}`: expected {info}")))?;
+                let tensor: &Tensor = slot.borrow();
                 if !info.accepts(tensor.dtype(), tensor.shape()) {
                     let (dtype, shape) = (tensor.dtype(), display_shape(tensor.shape()));
                     return Err(invalid(format!(
                         "input `{name}`: expected {info}, got {dtype} {shape}"
                     )));
                 }
-                Ok(tensor)
+                Ok(slot)
             })
             .collect()
     }
 
     fn input_names(&self) -> String {
+        const MOST: usize = 8;
         if self.inputs.is_empty() {
             return "no inputs".to_owned();
         }
-        let names: Vec<String> = self
-            .inputs
-            .iter()
-            .map(|input| format!("`{}`", input.name))
+        let listed = self.inputs.iter().take(MOST);
+        let names: Vec<String> = listed
+            .map(|input| format!("`{}`", clip(&input.name)))
             .collect();
-        names.join(", ")
+        let more = self.inputs.len().saturating_sub(MOST);
+        let more = if more > 0 {
+            format!(" or one of {more} more")
+        } else {
+            String::new()
+        };
+        names.join(", ") + &more
     }
 }
 

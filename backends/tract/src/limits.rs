@@ -19,6 +19,13 @@ use crate::repair::Built;
 /// The most bytes that one tensor may have inside a model.
 pub(crate) const LARGEST: usize = 4 << 30;
 
+/// The highest rank of a tensor.
+const HIGHEST_RANK: usize = 32;
+
+/// The most parts, and the most levels of them, of an expression that stands for a dimension.
+const MOST_PARTS: usize = 64;
+const DEEPEST_PART: usize = 16;
+
 /// The operators as they were before they were measured.
 static OPERATORS: OnceLock<Onnx> = OnceLock::new();
 
@@ -97,11 +104,11 @@ impl InferenceOp for Measured {
             self.0
                 .infer_facts(inputs.clone(), outputs.clone(), observed.clone())
         {
-            for fact in &found {
-                measure(fact)?;
-            }
+            found.iter().try_for_each(measure)?;
         }
-        self.0.infer(inputs, outputs, observed)
+        let inferred = self.0.infer(inputs, outputs, observed)?;
+        inferred.1.iter().try_for_each(measure)?;
+        Ok(inferred)
     }
 
     fn observe_outlets(
@@ -151,6 +158,26 @@ impl InferenceOp for Measured {
 }
 
 fn measure(fact: &InferenceFact) -> TractResult<()> {
+    let Some(shape) = fact.shape.concretize() else {
+        return Ok(());
+    };
+    ensure!(
+        shape.len() <= HIGHEST_RANK,
+        "a tensor of rank {}, more than {HIGHEST_RANK}",
+        shape.len()
+    );
+    shape.iter().try_for_each(check_expression)?;
+    if let Some(value) = fact
+        .value
+        .concretize()
+        .filter(|value| value.datum_type() == DatumType::TDim)
+    {
+        value
+            .try_as_plain_ram()?
+            .as_slice::<TDim>()?
+            .iter()
+            .try_for_each(check_expression)?;
+    }
     let size = fact
         .datum_type
         .concretize()
@@ -169,6 +196,39 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
         );
     }
     Ok(())
+}
+
+/// tract works on expressions by recursion, which does not end when a factor overflows, and multiplies
+/// products out.
+fn check_expression(dimension: &TDim) -> TractResult<()> {
+    let mut parts = 0;
+    let fits = count(dimension, 0, &mut parts);
+    ensure!(
+        fits,
+        "a dimension that is an expression of more than {MOST_PARTS} parts or {DEEPEST_PART} levels"
+    );
+    Ok(())
+}
+
+/// Whether an expression is small enough; stops as soon as it is not.
+fn count(dimension: &TDim, depth: usize, parts: &mut usize) -> bool {
+    *parts += 1;
+    if depth > DEEPEST_PART || *parts > MOST_PARTS {
+        return false;
+    }
+    match dimension {
+        TDim::Sym(_) | TDim::Val(_) => true,
+        TDim::Add(terms)
+        | TDim::Mul(terms)
+        | TDim::Broadcast(terms)
+        | TDim::Min(terms)
+        | TDim::Max(terms) => terms.iter().all(|term| count(term, depth + 1, parts)),
+        TDim::MulInt(factor, term) => i32::try_from(*factor).is_ok() && count(term, depth + 1, parts),
+        TDim::Div(term, divisor) => i32::try_from(*divisor).is_ok() && count(term, depth + 1, parts),
+        TDim::Ge(left, right) | TDim::Eq(left, right) => {
+            count(left, depth + 1, parts) && count(right, depth + 1, parts)
+        }
+    }
 }
 
 fn fits(size: usize, shape: &[usize]) -> bool {

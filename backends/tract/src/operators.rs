@@ -3,7 +3,6 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::binary::BinMiniOp;
 use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_core::ops::math::Rem;
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 use tract_onnx::tract_hir::internal::*;
 
@@ -105,37 +104,50 @@ impl Expansion for LogSoftmax {
     }
 }
 
-/// tract's `Rem`, but not commutative.
+/// One of tract's binary operators that the optimiser neither commutes nor puts into a product of matrices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remainder;
+pub(crate) struct Ordered(pub(crate) Box<dyn BinMiniOp>);
 
-impl BinMiniOp for Remainder {
+impl BinMiniOp for Ordered {
     fn name(&self) -> &'static str {
-        "Remainder"
+        self.0.name()
+    }
+
+    fn validation(&self) -> Validation {
+        self.0.validation()
     }
 
     fn operating_datum_type(&self, a: DatumType, b: DatumType) -> TractResult<DatumType> {
-        Rem.operating_datum_type(a, b)
+        self.0.operating_datum_type(a, b)
     }
 
     fn result_datum_type(&self, a: DatumType, b: DatumType) -> TractResult<DatumType> {
-        Rem.result_datum_type(a, b)
+        self.0.result_datum_type(a, b)
     }
 
     fn eval_in_a(&self, a: &mut Tensor, b: &Tensor) -> TractResult<()> {
-        Rem.eval_in_a(a, b)
+        self.0.eval_in_a(a, b)
     }
 
     fn eval_out_of_place(&self, c: &mut Tensor, a: &Tensor, b: &Tensor) -> TractResult<()> {
-        Rem.eval_out_of_place(c, a, b)
+        self.0.eval_out_of_place(c, a, b)
     }
 
     fn eval(&self, a: TValue, b: TValue, c_dt: DatumType) -> TractResult<Tensor> {
-        Rem.eval(a, b, c_dt)
+        self.0.eval(a, b, c_dt)
     }
 
     fn is_commutative(&self) -> bool {
         false
+    }
+
+    fn maybe_eval_qbinary_as_float_op(
+        &self,
+        a: &TValue,
+        b: &TValue,
+        c_dt: &DatumType,
+    ) -> TractResult<Option<Tensor>> {
+        self.0.maybe_eval_qbinary_as_float_op(a, b, c_dt)
     }
 }
 

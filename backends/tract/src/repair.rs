@@ -3,7 +3,8 @@
 //! `Cast` to int64: tract goes through 32 bits, so that larger numbers are cut off; so does the cast of
 //! int64 beside dimensions. `LogSoftmax`: tract takes the logarithm of the softmax, which is minus
 //! infinity as soon as the softmax rounds to 0. `Mod`: tract takes it for commutative and swaps its
-//! inputs to broadcast the second. `Scan`, `LSTM`, `GRU` and `RNN`: tract hands their state on to the
+//! inputs to broadcast the second. `Sub` and `Div` of something by a convolution: tract computes them
+//! inside of the convolution, and the other way round. `Scan`, `LSTM`, `GRU` and `RNN`: tract hands their state on to the
 //! next run, as a stream would; ONNX starts afresh. `Slice` with steps, and a `Conv` that skips: the
 //! optimiser moves the skipping to before a `Softmax`, which must see all, or into another `Conv`, where
 //! it forgets the first position.
@@ -19,11 +20,11 @@ use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::gru_seq::GruSeq;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::logic::IfThenElse;
-use tract_onnx::tract_core::ops::math::Rem;
+use tract_onnx::tract_core::ops::math::{Div, Rem, Sub};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_hir::internal::*;
 
-use crate::operators::{CastToInt64, Hidden, LogSoftmax, Remainder, ToDimension};
+use crate::operators::{CastToInt64, Hidden, LogSoftmax, Ordered, ToDimension};
 use crate::rewrite::BARRIER;
 
 /// What makes an operator of a node.
@@ -44,17 +45,30 @@ pub(crate) fn reader() -> Onnx {
 
 /// Puts right what has been read and typed, before tract optimises it.
 pub(crate) fn put_right(model: &mut TypedModel) {
-    for node in 0..model.nodes.len() {
-        let from_dimension = model.nodes[node].inputs.first().is_some_and(|outlet| {
-            model
-                .outlet_fact(*outlet)
-                .is_ok_and(|fact| fact.datum_type == DatumType::TDim)
-        });
-        put_node_right(&mut model.nodes[node], from_dimension);
+    for id in 0..model.nodes.len() {
+        let inputs = Inputs::of(model, id);
+        put_node_right(&mut model.nodes[id], inputs);
     }
 }
 
-fn put_node_right(node: &mut TypedNode, from_dimension: bool) {
+struct Inputs {
+    first_is_dimension: bool,
+    last_is_constant: bool,
+}
+
+impl Inputs {
+    fn of(model: &TypedModel, id: usize) -> Inputs {
+        let facts = model.node_input_facts(id).unwrap_or_default();
+        Inputs {
+            first_is_dimension: facts
+                .first()
+                .is_some_and(|fact| fact.datum_type == DatumType::TDim),
+            last_is_constant: facts.last().is_some_and(|fact| fact.konst.is_some()),
+        }
+    }
+}
+
+fn put_node_right(node: &mut TypedNode, inputs: Inputs) {
     if let Some(scan) = node.op_as_mut::<Scan>() {
         scan.reset_every_turn = true;
         put_right(&mut scan.body);
@@ -64,13 +78,15 @@ fn put_node_right(node: &mut TypedNode, from_dimension: bool) {
         put_right(&mut branches.then_body);
         put_right(&mut branches.else_body);
     } else if let Some(binary) = node.op_as_mut::<TypedBinOp>() {
-        if binary.0.is::<Rem>() {
-            binary.0 = Box::new(Remainder);
+        let by_something =
+            (binary.0.is::<Sub>() || binary.0.is::<Div>()) && !inputs.last_is_constant;
+        if binary.0.is::<Rem>() || (by_something && !inputs.first_is_dimension) {
+            binary.0 = Box::new(Ordered(binary.0.clone()));
         }
     } else if node
         .op_as::<Cast>()
         .is_some_and(|cast| cast.to == DatumType::TDim)
-        && !from_dimension
+        && !inputs.first_is_dimension
     {
         node.op = Box::new(ToDimension);
     } else if node.op_is::<Identity>() && node.name.ends_with(BARRIER) {

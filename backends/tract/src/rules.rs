@@ -24,6 +24,18 @@ pub(crate) struct Rule {
 
 const RECURRENT: &[&str] = &["LSTM", "GRU", "RNN"];
 
+const SIZED: &[&str] = &[
+    "ConstantOfShape",
+    "Expand",
+    "OneHot",
+    "Range",
+    "Reshape",
+    "Resize",
+    "Split",
+    "Tile",
+    "TopK",
+];
+
 const BESIDE_DIMENSIONS: &[&str] = &[
     "Add",
     "Sub",
@@ -247,6 +259,22 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         },
     },
     Rule {
+        operators: SIZED,
+        what: "it cuts sizes off at 32 bits",
+        applies: |f| {
+            let large = |index| {
+                f.integers(index)
+                    .is_some_and(|all| all.iter().any(|&n| i32::try_from(n).is_err()))
+            };
+            // The first is data, but for what has nothing else.
+            let first = usize::from(!matches!(
+                f.node.op_type.as_str(),
+                "ConstantOfShape" | "Range"
+            ));
+            (first..f.node.input.len()).any(large)
+        },
+    },
+    Rule {
         operators: BESIDE_DIMENSIONS,
         what: "beside a dimension it cuts numbers off at 32 bits",
         applies: |f| {
@@ -296,8 +324,8 @@ pub(crate) fn domain_has(domain: &str, operator: &str) -> bool {
         "CategoryMapper",
         "LinearClassifier",
         "LinearRegressor",
+        // Not `TreeEnsembleClassifier`: tract writes at the class indices of the file unchecked.
         "Normalizer",
-        "TreeEnsembleClassifier",
     ];
     match domain {
         "" | "ai.onnx" => !LEARNING.contains(&operator),

@@ -2,11 +2,11 @@
 //!
 //! Checked: how deep graphs nest, that names are defined, and only once, that a tensor's bytes are as
 //! many as its shape says, and that the expression of a dynamic dimension is short, since tract reads it
-//! by recursion.
+//! by recursion, and that kernels are no larger than tract can list.
 
 use std::collections::HashSet;
 
-use infer_core::{Error, ErrorKind, Result, byte_length, clip, display_shape};
+use infer_core::{Dtype, Error, ErrorKind, Result, byte_length, clip, display_shape};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::dimension::Value;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
@@ -18,6 +18,9 @@ const DEEPEST: usize = 8;
 
 /// The longest expression of a dynamic dimension, in bytes.
 const LONGEST_DIMENSION: usize = 256;
+
+/// The most positions of a kernel; tract lists them.
+const LARGEST_KERNEL: i64 = 1 << 20;
 
 /// Checks the graph and all graphs inside it.
 pub(crate) fn check(graph: &GraphProto) -> Result<()> {
@@ -93,6 +96,9 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
         }
     }
     for attribute in &node.attribute {
+        if attribute.name == "kernel_shape" {
+            check_kernel(&attribute.ints)?;
+        }
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
             check_tensor(tensor)?;
         }
@@ -101,6 +107,18 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
         }
     }
     Ok(())
+}
+
+fn check_kernel(sizes: &[i64]) -> Result<()> {
+    let positions = sizes
+        .iter()
+        .try_fold(1i64, |all, &size| all.checked_mul(size));
+    match positions {
+        Some(..=LARGEST_KERNEL) => Ok(()),
+        _ => Err(invalid(format!(
+            "a kernel of {sizes:?} has more than {LARGEST_KERNEL} positions"
+        ))),
+    }
 }
 
 fn check_dimensions(value: &ValueInfoProto) -> Result<()> {
@@ -156,6 +174,11 @@ fn check_tensor(tensor: &TensorProto) -> Result<()> {
         let (shape, got) = (display_shape(&shape), tensor.raw_data.len());
         return Err(invalid(format!(
             "tensor `{name}` of {dtype} {shape} has {expected} bytes, got {got}"
+        )));
+    }
+    if dtype == Dtype::Bool && tensor.raw_data.iter().any(|&byte| byte > 1) {
+        return Err(invalid(format!(
+            "tensor `{name}` of bool has bytes other than 0 and 1"
         )));
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! A name or bytes become a [`GuestGraph`], a graph gives [`GuestContext`]s, and a context computes on
 //! [`Held`] tensors. Everything that the host keeps for the guest is entered in its books.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,7 +64,10 @@ pub struct GuestGraph {
 pub struct GuestContext {
     model: Arc<Model>,
     session: OwnSession,
-    _charge: Option<Arc<Charge>>,
+    /// The bytes of a model that the guest brought itself.
+    _model: Option<Arc<Charge>>,
+    /// The places of its inputs and outputs.
+    _slots: Charge,
     _handle: Handle,
 }
 
@@ -78,6 +82,12 @@ impl GuestContext {
 pub(crate) struct Held {
     pub(crate) tensor: Tensor,
     _charge: Arc<Charge>,
+}
+
+impl Borrow<Tensor> for Held {
+    fn borrow(&self) -> &Tensor {
+        &self.tensor
+    }
 }
 
 impl NnState {
@@ -171,11 +181,15 @@ impl NnState {
     /// A new context on a graph.
     pub(crate) fn context(&self, graph: &GuestGraph) -> Result<GuestContext> {
         let handle = self.usage.handle()?;
-        check_carried(graph.model.signature())?;
+        let signature = graph.model.signature();
+        check_carried(signature)?;
+        let slots = (signature.inputs.len() + signature.outputs.len()) * size_of::<Option<Held>>();
+        let slots = self.usage.charge("a context", slots as u64)?;
         Ok(GuestContext {
             model: graph.model.clone(),
             session: None,
-            _charge: graph.charge.clone(),
+            _model: graph.charge.clone(),
+            _slots: slots,
             _handle: handle,
         })
     }

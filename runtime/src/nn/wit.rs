@@ -8,7 +8,7 @@
 //! used.
 
 use bytes::Bytes;
-use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Signature};
+use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Signature, clip, clip_to};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
 use wasmtime_wasi::WasiView;
@@ -250,17 +250,10 @@ impl Host {
     }
 
     fn guest_error(&mut self, call: &str, error: &Error) -> wasmtime::Result<Resource<GuestError>> {
-        let mut text = error.report();
-        tracing::debug!(call, code = error.kind().name(), "{text}");
-        let end = text
-            .char_indices()
-            .map(|(at, _)| at)
-            .take_while(|at| *at <= LONGEST_TEXT)
-            .last()
-            .unwrap_or(0);
-        if text.len() > LONGEST_TEXT {
-            text.truncate(end);
-        }
+        let report = error.report();
+        tracing::debug!(call, code = error.kind().name(), "{report}");
+        // A copy: what is cut off must not stay allocated.
+        let text = clip_to(&report, LONGEST_TEXT).to_owned();
         let handle = self.nn.usage.handle_for_failure().map_err(trap)?;
         Ok(self.ctx().table.push(GuestError {
             code: code(error.kind()),
@@ -301,23 +294,14 @@ impl Host {
 
 /// The inputs in the signature's order; a malformed one answers what is wrong with it.
 fn arrange(signature: &Signature, named: Vec<(String, GuestTensor)>) -> Result<Vec<Held>, Error> {
-    let mut held = Vec::with_capacity(named.len());
-    let mut tensors = Vec::with_capacity(named.len());
-    for (name, tensor) in named {
-        let content = tensor.content.map_err(|error| {
-            Error::new(
-                error.kind(),
-                format!("input `{}`: {error}", infer_core::clip(&name)),
-            )
-        })?;
-        tensors.push((name.clone(), content.tensor.clone()));
-        held.push((name, content));
-    }
-    signature.arrange(tensors)?;
-    // Every name is an input's, and none is there twice.
-    let position = |name: &str| signature.inputs.iter().position(|input| input.name == name);
-    held.sort_by_key(|(name, _)| position(name));
-    Ok(held.into_iter().map(|(_, content)| content).collect())
+    let content = |(name, tensor): (String, GuestTensor)| match tensor.content {
+        Ok(held) => Ok((name, held)),
+        Err(error) => {
+            let message = format!("input `{}`: {error}", clip(&name));
+            Err(Error::new(error.kind(), message))
+        }
+    };
+    signature.arrange(named.into_iter().map(content).collect::<Result<_, _>>()?)
 }
 
 fn describe(held: &Held, name: &str) -> Result<(Vec<u32>, TensorType), Error> {

@@ -248,13 +248,8 @@ fn missing_memory(call: &str) -> u32 {
 async fn compute(nn: &NnState, handles: &mut Handles, context: u32) -> Result<()> {
     let context = handles.contexts.get("context", context)?;
     context.outputs = None;
-    let tensors = context
-        .inputs
-        .iter()
-        .map(|input| input.as_ref().map(|held| held.tensor.clone()))
-        .collect();
-    context.context.model().signature().check_slots(tensors)?;
-    let inputs = context.inputs.iter().flatten().cloned().collect();
+    let slots = context.inputs.clone();
+    let inputs = context.context.model().signature().check_slots(slots)?;
     context.outputs = Some(nn.compute(&mut context.context, inputs).await?);
     Ok(())
 }

@@ -9,7 +9,7 @@ use infer_models::{Content, Model as ModelFiles, ModelRef, ModelStore, OnnxHead}
 use serde::Serialize;
 
 use crate::args::InspectArgs;
-use crate::output;
+use crate::output::{self, plain};
 use crate::run::read_guest;
 use crate::status::Status;
 
@@ -154,7 +154,8 @@ fn guest_text(report: &GuestReport) -> String {
     }
     text.push_str("imports:\n");
     for import in &report.imports {
-        text.push_str(&format!("  {}: {}\n", import.from, import.names.join(", ")));
+        let names = import.names.join(", ");
+        text.push_str(&format!("  {}: {}\n", plain(&import.from), plain(&names)));
     }
     text
 }
@@ -314,7 +315,7 @@ fn model_text(report: &ModelReport) -> String {
     ];
     for (label, fact) in facts {
         if let Some(fact) = fact {
-            text.push_str(&format!("{label}: {fact}\n"));
+            text.push_str(&format!("{label}: {}\n", plain(fact)));
         }
     }
     text.push_str(&format!(
@@ -332,7 +333,7 @@ fn model_text(report: &ModelReport) -> String {
                 .as_ref()
                 .map(|note| format!(" ({note})"))
                 .unwrap_or_default();
-            text.push_str(&format!("  {}: {}{note}\n", tensor.name, tensor.shown));
+            text.push_str(&format!("  {}: {}{note}\n", plain(&tensor.name), tensor.shown));
         }
     }
     for file in &report.files {

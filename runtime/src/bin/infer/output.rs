@@ -12,10 +12,8 @@ pub(crate) fn report(error: &anyhow::Error) {
     for (index, cause) in error.chain().enumerate() {
         let label = if index == 0 { "error: " } else { "  " };
         // A cause of several lines, a backtrace say, stays below its label.
-        text.push_str(&format!(
-            "{label}{}\n",
-            cause.to_string().replace('\n', "\n  ")
-        ));
+        let lines: Vec<String> = cause.to_string().lines().map(plain).collect();
+        text.push_str(&format!("{label}{}\n", lines.join("\n  ")));
     }
     let hints = error
         .chain()
@@ -25,6 +23,15 @@ pub(crate) fn report(error: &anyhow::Error) {
     }
     // There is nowhere to report that stderr is closed.
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A text from a file or a guest, with control characters spelt out: they would act on a terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let spelt = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(spelt).collect()
 }
 
 /// Prints a warning, before there is a log.

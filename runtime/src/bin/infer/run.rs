@@ -1,7 +1,8 @@
 //! `infer run`: opens models, compiles the guest, runs it once.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use infer::{
@@ -18,19 +19,25 @@ use crate::stdio::Stdout;
 /// Threads of the runtime, which only does input, output and timers: guests have threads of their own.
 const RUNTIME_THREADS: usize = 1;
 
+/// What compiling a guest that has a timeout may take at least; its own time starts when it starts.
+const COMPILATION: Duration = Duration::from_secs(10);
+
+/// How long a message may take that nobody reads.
+const LAST_WORDS: Duration = Duration::from_millis(30);
+
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     let backends = Arc::new(Backends::built_in());
     let selection = args.selection.selection();
     // A device that cannot be used is an error, whether or not there are models to run on it.
     let device = backends.device(selection.backend.as_deref(), selection.device)?;
-    let (guest, registry) = std::thread::scope(|scope| {
-        let guest = scope.spawn(|| prepare_guest(&args));
-        let registry = open_models(&args, &backends);
-        let guest = guest
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        anyhow::Ok((guest?, registry?))
-    })?;
+    let compiling = Compiling::start(&args);
+    let registry = open_models(&args, &backends);
+    let Some(guest) = compiling.wait()? else {
+        return Ok(timed_out(
+            "the guest took too long to compile (--timeout)".to_owned(),
+        ));
+    };
+    let registry = registry?;
     let instance = instance(args, device, registry, backends)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
@@ -48,18 +55,55 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     status(outcome.end)
 }
 
-fn prepare_guest(args: &RunArgs) -> anyhow::Result<Guest> {
-    let engine = Engine::new(&EngineConfig {
-        fuel: args.limits.fuel.is_some(),
-    })?;
-    let bytes = read_guest(&args.guest)?;
-    let guest = match infer::kind(&bytes) {
-        Ok(infer::Kind::Compiled) if args.grants.allow_precompiled => {
-            Guest::trust_compiled(&engine, &bytes)
+/// A guest that is compiled on a thread of its own, beside the opening of models. What may run for a limited
+/// time only may also compile for a limited time only.
+struct Compiling {
+    guest: mpsc::Receiver<anyhow::Result<Guest>>,
+    until: Option<Instant>,
+}
+
+impl Compiling {
+    fn start(args: &RunArgs) -> Compiling {
+        let (sender, guest) = mpsc::channel();
+        let (path, trusted) = (args.guest.clone(), args.grants.allow_precompiled);
+        let config = EngineConfig {
+            fuel: args.limits.fuel.is_some(),
+        };
+        std::thread::spawn(move || {
+            // Nobody waits for a guest that takes too long.
+            let _ = sender.send(prepare_guest(&path, trusted, &config));
+        });
+        let until = args
+            .limits
+            .timeout
+            .map(|timeout| Instant::now() + timeout.max(COMPILATION));
+        Compiling { guest, until }
+    }
+
+    /// The guest, or nothing if its time was up.
+    fn wait(self) -> anyhow::Result<Option<Guest>> {
+        let Some(until) = self.until else {
+            return self.guest.recv()?.map(Some);
+        };
+        match self
+            .guest
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(guest) => guest.map(Some),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn prepare_guest(path: &Path, trusted: bool, config: &EngineConfig) -> anyhow::Result<Guest> {
+    let engine = Engine::new(config)?;
+    let bytes = read_guest(path)?;
+    let guest = match infer::kind(&bytes) {
+        Ok(infer::Kind::Compiled) if trusted => Guest::trust_compiled(&engine, &bytes),
         _ => Guest::compile(&engine, &bytes),
     };
-    guest.with_context(|| format!("cannot use the guest `{}`", args.guest.display()))
+    guest.with_context(|| format!("cannot use the guest `{}`", path.display()))
 }
 
 /// The bytes of a guest.
@@ -137,16 +181,24 @@ fn status(end: End) -> anyhow::Result<Status> {
             }
             Ok(reserved)
         }
-        End::TimedOut(timeout) => {
-            output::report(&anyhow::anyhow!(
-                "the guest was stopped at its timeout of {timeout:?} (--timeout)"
-            ));
-            Ok(Status::Timeout)
-        }
+        End::TimedOut(timeout) => Ok(timed_out(format!(
+            "the guest was stopped at its timeout of {timeout:?} (--timeout)"
+        ))),
         End::Trapped(error) => {
             output::report(&error.into());
             Ok(Status::Trap)
         }
         End::Failed(error) => Err(error.into()),
     }
+}
+
+/// Says that the guest's time was up. A reader of stderr that is stuck holds nothing up.
+fn timed_out(message: String) -> Status {
+    let (sender, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        output::report(&anyhow::anyhow!(message));
+        let _ = sender.send(());
+    });
+    let _ = said.recv_timeout(LAST_WORDS);
+    Status::Timeout
 }

@@ -1,9 +1,12 @@
 //! Standard output as a guest sees it: the host's own, but when its reader has gone away the whole
 //! program ends quietly, as a native one would by SIGPIPE, instead of failing inside the guest.
 
+use std::fs::File;
 use std::future::Future;
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -18,6 +21,17 @@ const CHUNK: usize = 64 * 1024;
 
 /// The host's standard output.
 pub(crate) struct Stdout;
+
+/// Standard output without a buffer of the host's: one would be written when the process ends, and hold it
+/// if nobody reads.
+fn unbuffered() -> std::io::Result<&'static File> {
+    static FILE: OnceLock<File> = OnceLock::new();
+    if let Some(file) = FILE.get() {
+        return Ok(file);
+    }
+    let file = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    Ok(FILE.get_or_init(|| file))
+}
 
 fn or_quit<T>(result: std::io::Result<T>) -> std::io::Result<T> {
     match result {
@@ -50,11 +64,11 @@ impl StdoutStream for Stdout {
 
 impl OutputStream for Stdout {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        stream(std::io::stdout().write_all(&bytes))
+        stream(unbuffered().and_then(|mut stdout| stdout.write_all(&bytes)))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        stream(std::io::stdout().flush())
+        Ok(())
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
@@ -77,11 +91,13 @@ impl AsyncWrite for Stdout {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(or_quit(std::io::stdout().write(bytes)))
+        Poll::Ready(or_quit(
+            unbuffered().and_then(|mut stdout| stdout.write(bytes)),
+        ))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(or_quit(std::io::stdout().flush()))
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
