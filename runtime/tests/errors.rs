@@ -124,9 +124,10 @@ async fn every_case_answers_what_the_table_says() {
         .with_writer(log.writer())
         .init();
     // The panics of engines are caught, and are no news here.
-    std::panic::set_hook(Box::new(|panic| {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
         if !infer_core::in_engine() {
-            eprintln!("{panic}");
+            usual(panic);
         }
     }));
     let fake = FakeBackend::new();

@@ -223,8 +223,12 @@ fn count(dimension: &TDim, depth: usize, parts: &mut usize) -> bool {
         | TDim::Broadcast(terms)
         | TDim::Min(terms)
         | TDim::Max(terms) => terms.iter().all(|term| count(term, depth + 1, parts)),
-        TDim::MulInt(factor, term) => i32::try_from(*factor).is_ok() && count(term, depth + 1, parts),
-        TDim::Div(term, divisor) => i32::try_from(*divisor).is_ok() && count(term, depth + 1, parts),
+        TDim::MulInt(factor, term) => {
+            i32::try_from(*factor).is_ok() && count(term, depth + 1, parts)
+        }
+        TDim::Div(term, divisor) => {
+            i32::try_from(*divisor).is_ok() && count(term, depth + 1, parts)
+        }
         TDim::Ge(left, right) | TDim::Eq(left, right) => {
             count(left, depth + 1, parts) && count(right, depth + 1, parts)
         }

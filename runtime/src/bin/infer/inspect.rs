@@ -333,7 +333,11 @@ fn model_text(report: &ModelReport) -> String {
                 .as_ref()
                 .map(|note| format!(" ({note})"))
                 .unwrap_or_default();
-            text.push_str(&format!("  {}: {}{note}\n", plain(&tensor.name), tensor.shown));
+            text.push_str(&format!(
+                "  {}: {}{note}\n",
+                plain(&tensor.name),
+                tensor.shown
+            ));
         }
     }
     for file in &report.files {
