@@ -15,6 +15,8 @@ mod repair;
 mod rewrite;
 mod rules;
 mod structure;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -47,12 +47,25 @@ fn build_measured(context: &ParsingContext, node: &NodeProto) -> Built {
         .and_then(|onnx| onnx.op_register.0.get(&node.op_type));
     let (operator, closures) =
         builder.context("the reader was not made by `measured`")?(context, node)?;
-    Ok((Box::new(Measured(operator)), closures))
+    let least_rank = least_rank(&node.op_type);
+    Ok((Box::new(Measured { operator, least_rank }), closures))
+}
+
+/// The rank of the first input below which tract reads dimensions that are not there.
+fn least_rank(op_type: &str) -> i64 {
+    match op_type {
+        "BatchNormalization" | "DFT" | "STFT" => 2,
+        "Conv" | "ConvInteger" | "QLinearConv" | "ConvTranspose" | "MaxPool" | "AveragePool" => 3,
+        _ => 0,
+    }
 }
 
 /// An operator that refuses to have outputs that are too large.
 #[derive(Clone, Debug)]
-struct Measured(Box<dyn InferenceOp>);
+struct Measured {
+    operator: Box<dyn InferenceOp>,
+    least_rank: i64,
+}
 
 impl PartialEq for Measured {
     fn eq(&self, _: &Self) -> bool {
@@ -64,11 +77,11 @@ impl Eq for Measured {}
 
 impl Op for Measured {
     fn name(&self) -> StaticName {
-        self.0.name()
+        self.operator.name()
     }
 
     fn validation(&self) -> Validation {
-        self.0.validation()
+        self.operator.validation()
     }
 
     not_a_typed_op!();
@@ -76,15 +89,15 @@ impl Op for Measured {
 
 impl EvalOp for Measured {
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        self.0.eval_out_of_plan(inputs)
+        self.operator.eval_out_of_plan(inputs)
     }
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.0.eval(context, inputs)
+        self.operator.eval(context, inputs)
     }
 
     fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        self.0.state(context)
+        self.operator.state(context)
     }
 }
 
@@ -99,14 +112,18 @@ impl InferenceOp for Measured {
         TVec<InferenceFact>,
         TVec<InferenceFact>,
     )> {
+        if let Some(rank) = inputs.first().and_then(|fact| fact.shape.rank().concretize()) {
+            let least = self.least_rank;
+            ensure!(rank >= least, "expected an input of rank {least} at least, got {rank}");
+        }
         // An error here is found again, and reported, by the call below.
         if let Ok((_, found, _)) =
-            self.0
+            self.operator
                 .infer_facts(inputs.clone(), outputs.clone(), observed.clone())
         {
             found.iter().try_for_each(measure)?;
         }
-        let inferred = self.0.infer(inputs, outputs, observed)?;
+        let inferred = self.operator.infer(inputs, outputs, observed)?;
         inferred.1.iter().try_for_each(measure)?;
         Ok(inferred)
     }
@@ -116,7 +133,7 @@ impl InferenceOp for Measured {
         model: &InferenceModel,
         node: &InferenceNode,
     ) -> TractResult<Vec<OutletId>> {
-        self.0.observe_outlets(model, node)
+        self.operator.observe_outlets(model, node)
     }
 
     fn infer_facts(
@@ -129,7 +146,7 @@ impl InferenceOp for Measured {
         TVec<InferenceFact>,
         TVec<InferenceFact>,
     )> {
-        self.0.infer_facts(inputs, outputs, observed)
+        self.operator.infer_facts(inputs, outputs, observed)
     }
 
     fn incorporate(
@@ -137,11 +154,11 @@ impl InferenceOp for Measured {
         model: &InferenceModel,
         node: &InferenceNode,
     ) -> TractResult<Option<InferenceModelPatch>> {
-        self.0.incorporate(model, node)
+        self.operator.incorporate(model, node)
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        self.0.nboutputs()
+        self.operator.nboutputs()
     }
 
     fn to_typed(
@@ -151,7 +168,7 @@ impl InferenceOp for Measured {
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
-        self.0.to_typed(source, node, target, mapping)
+        self.operator.to_typed(source, node, target, mapping)
     }
 
     as_op!();

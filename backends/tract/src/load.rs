@@ -21,8 +21,17 @@ use crate::{limits, refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
 pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-    let (mut proto, folder) = decode(source)?;
+    let (proto, folder) = decode(source)?;
     cancel.check()?;
+    load_model(proto, folder.as_deref(), cancel)
+}
+
+/// Loads a decoded model; `folder` is where it may name further files.
+pub(crate) fn load_model(
+    mut proto: ModelProto,
+    folder: Option<&str>,
+    cancel: &Cancel,
+) -> Result<Arc<dyn Graph>> {
     let onnx = limits::measured(repair::reader());
     let graph = graph_of(&proto)?;
     structure::check(graph)?;
@@ -32,7 +41,7 @@ pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     let graph = graph_of(&proto)?;
 
     let mut parsed = onnx
-        .parse(&proto, folder.as_deref())
+        .parse(&proto, folder)
         .map_err(|e| rejected("parse", e))?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(not_onnx(&format!("nothing computes `{name}`")));

@@ -1,0 +1,906 @@
+//! What tract would answer wrongly: a model for each rule, which has to be refused, and for each repair,
+//! which has to give the right numbers. All are built here, as small as they can be.
+
+use std::sync::Arc;
+
+use infer_core::{Call, Cancel, Dtype, Error, ErrorKind, Graph, Result, Tensor, run_engine};
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::Dimension;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+
+use crate::load::load_model;
+
+/// A model under construction: inputs, constants and nodes; the outputs are those of the last node.
+struct Model {
+    opset: i64,
+    graph: GraphProto,
+}
+
+impl Model {
+    fn new(opset: i64) -> Model {
+        Model {
+            opset,
+            graph: GraphProto::default(),
+        }
+    }
+
+    /// An input; a dimension of 0 is dynamic.
+    fn input(mut self, name: &str, dtype: DataType, shape: &[i64]) -> Model {
+        self.graph.input.push(value(name, dtype, shape));
+        self
+    }
+
+    fn x(self, shape: &[i64]) -> Model {
+        self.input("x", DataType::Float, shape)
+    }
+
+    fn floats(mut self, name: &str, shape: &[i64], values: &[f32]) -> Model {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: shape.to_vec(),
+            data_type: DataType::Float as i32,
+            float_data: values.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    fn integers(mut self, name: &str, values: &[i64]) -> Model {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: vec![values.len() as i64],
+            data_type: DataType::Int64 as i32,
+            int64_data: values.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// One number of a type of 8 bits.
+    fn byte(mut self, name: &str, dtype: DataType, number: i32) -> Model {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            data_type: dtype as i32,
+            int32_data: vec![number],
+            ..Default::default()
+        });
+        self
+    }
+
+    fn node(
+        mut self,
+        op_type: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: &[AttributeProto],
+    ) -> Model {
+        self.graph.node.push(NodeProto {
+            op_type: op_type.to_owned(),
+            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            output: outputs.iter().map(|name| (*name).to_owned()).collect(),
+            attribute: attributes.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    /// The last node's domain.
+    fn domain(mut self, domain: &str) -> Model {
+        self.graph.node.last_mut().expect("a node").domain = domain.to_owned();
+        self
+    }
+
+    fn load(mut self) -> Result<Arc<dyn Graph>> {
+        for name in self
+            .graph
+            .node
+            .last()
+            .expect("a node")
+            .output
+            .iter()
+            .filter(|name| !name.is_empty())
+        {
+            self.graph.output.push(value(name, DataType::Float, &[]));
+        }
+        let opset_import = vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: self.opset,
+        }];
+        let proto = ModelProto {
+            opset_import,
+            graph: Some(self.graph),
+            ..Default::default()
+        };
+        run_engine("tract", || load_model(proto, None, &Cancel::default()))
+    }
+}
+
+fn value(name: &str, dtype: DataType, shape: &[i64]) -> ValueInfoProto {
+    let dim = shape.iter().enumerate().map(|(axis, &size)| Dimension {
+        value: Some(match size {
+            0 => Value::DimParam(format!("{name}_{axis}")),
+            size => Value::DimValue(size),
+        }),
+        ..Default::default()
+    });
+    let shape = Some(TensorShapeProto { dim: dim.collect() });
+    let tensor = type_proto::Tensor {
+        elem_type: dtype as i32,
+        shape,
+    };
+    let r#type = TypeProto {
+        value: Some(type_proto::Value::TensorType(tensor)),
+        ..Default::default()
+    };
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(r#type),
+        ..Default::default()
+    }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Int as i32,
+        i,
+        ..Default::default()
+    }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Float as i32,
+        f,
+        ..Default::default()
+    }
+}
+
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Ints as i32,
+        ints: ints.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn text(name: &str, text: &str) -> AttributeProto {
+    let s = text.as_bytes().to_vec();
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::String as i32,
+        s,
+        ..Default::default()
+    }
+}
+
+fn texts(name: &str, texts: &[&str]) -> AttributeProto {
+    let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Strings as i32,
+        strings,
+        ..Default::default()
+    }
+}
+
+/// An operator of one input of four elements.
+fn unary(opset: i64, op_type: &str, attributes: &[AttributeProto]) -> Model {
+    Model::new(opset)
+        .x(&[1, 1, 2, 2])
+        .node(op_type, &["x"], &["y"], attributes)
+}
+
+fn recurrent(op_type: &str, gates: i64, attributes: &[AttributeProto]) -> Model {
+    let mut all = vec![int("hidden_size", 1)];
+    all.extend_from_slice(attributes);
+    Model::new(14)
+        .x(&[2, 1, 1])
+        .floats("w", &[1, gates, 1], &vec![0.5; gates as usize])
+        .floats("r", &[1, gates, 1], &vec![0.25; gates as usize])
+        .node(op_type, &["x", "w", "r"], &["y"], &all)
+}
+
+fn with_integers(model: Model, name: &str, dims: &[i64], values: &[i64]) -> Model {
+    let mut model = model.integers(name, values);
+    model.graph.initializer.last_mut().expect("just added").dims = dims.to_vec();
+    model
+}
+
+/// Every rule: what the refusal says, and a model that it is about.
+fn refused() -> Vec<(&'static str, Model)> {
+    let f32s = DataType::Float;
+    vec![
+        (
+            "`Add` wrongly: it ignores the attribute `axis`",
+            Model::new(6)
+                .x(&[2, 3, 3])
+                .floats("b", &[3], &[1.0; 3])
+                .node(
+                    "Add",
+                    &["x", "b"],
+                    &["y"],
+                    &[int("axis", 1), int("broadcast", 1)],
+                ),
+        ),
+        (
+            "`Dropout` wrongly: it ignores `is_test`",
+            unary(6, "Dropout", &[]),
+        ),
+        (
+            "`AveragePool` wrongly: it counts padding",
+            unary(
+                6,
+                "AveragePool",
+                &[ints("kernel_shape", &[2, 2]), ints("pads", &[1, 1, 1, 1])],
+            ),
+        ),
+        (
+            "`BatchNormalization` wrongly: it ignores `training_mode`",
+            Model::new(15)
+                .x(&[1, 1, 2])
+                .floats("one", &[1], &[1.0])
+                .node(
+                    "BatchNormalization",
+                    &["x", "one", "one", "one", "one"],
+                    &["y"],
+                    &[int("training_mode", 1)],
+                ),
+        ),
+        (
+            "`Swish` wrongly: it ignores `alpha`",
+            unary(24, "Swish", &[float("alpha", 0.5)]),
+        ),
+        (
+            "`ConvTranspose` wrongly: `auto_pad`",
+            Model::new(13)
+                .x(&[1, 1, 3, 3])
+                .floats("w", &[1, 1, 3, 3], &[1.0; 9])
+                .node(
+                    "ConvTranspose",
+                    &["x", "w"],
+                    &["y"],
+                    &[
+                        text("auto_pad", "SAME_UPPER"),
+                        ints("strides", &[2, 2]),
+                        ints("output_padding", &[1, 0]),
+                    ],
+                ),
+        ),
+        (
+            "`ConvTranspose` wrongly: `output_shape`",
+            Model::new(13)
+                .x(&[1, 1, 5, 4])
+                .floats("w", &[1, 1, 3, 3], &[1.0; 9])
+                .node(
+                    "ConvTranspose",
+                    &["x", "w"],
+                    &["y"],
+                    &[ints("strides", &[2, 2]), ints("output_shape", &[10, 8])],
+                ),
+        ),
+        (
+            "`DFT` wrongly: an inverse",
+            with_integers(Model::new(17).x(&[1, 8, 2]), "n", &[], &[6]).node(
+                "DFT",
+                &["x", "n"],
+                &["y"],
+                &[int("axis", 1), int("inverse", 1), int("onesided", 1)],
+            ),
+        ),
+        (
+            "`Dropout` wrongly: its mask",
+            Model::new(10)
+                .x(&[2])
+                .node("Dropout", &["x"], &["y", "mask"], &[]),
+        ),
+        (
+            "`Einsum` wrongly: a sum over every axis",
+            Model::new(12)
+                .x(&[2, 3])
+                .node("Einsum", &["x"], &["y"], &[text("equation", "ij->")]),
+        ),
+        ("`GlobalLpPool` wrongly", unary(13, "GlobalLpPool", &[])),
+        (
+            "`GridSample` wrongly: cubic",
+            Model::new(16)
+                .x(&[1, 1, 4, 4])
+                .input("grid", f32s, &[1, 2, 2, 2])
+                .node(
+                    "GridSample",
+                    &["x", "grid"],
+                    &["y"],
+                    &[text("mode", "bicubic"), text("padding_mode", "border")],
+                ),
+        ),
+        (
+            "`LRN` wrongly: an even `size`",
+            unary(13, "LRN", &[int("size", 2)]),
+        ),
+        (
+            "`Normalizer` wrongly",
+            Model::new(13)
+                .x(&[2, 2])
+                .node("Normalizer", &["x"], &["y"], &[])
+                .domain("ai.onnx.ml"),
+        ),
+        (
+            "`SkipSimplifiedLayerNormalization` wrongly: it ignores `bias`",
+            Model::new(13)
+                .x(&[1, 1, 2])
+                .floats("w", &[2], &[1.0; 2])
+                .node(
+                    "SkipSimplifiedLayerNormalization",
+                    &["x", "x", "w", "w"],
+                    &["y"],
+                    &[],
+                )
+                .domain("com.microsoft"),
+        ),
+        (
+            "`NonMaxSuppression` wrongly",
+            Model::new(11)
+                .x(&[1, 2, 4])
+                .input("scores", f32s, &[1, 1, 2])
+                .node("NonMaxSuppression", &["x", "scores"], &["y"], &[]),
+        ),
+        (
+            "`QuantizeLinear` wrongly: it ignores `output_dtype`",
+            Model::new(21).x(&[2]).floats("scale", &[], &[0.5]).node(
+                "QuantizeLinear",
+                &["x", "scale"],
+                &["y"],
+                &[int("output_dtype", 3)],
+            ),
+        ),
+        (
+            "`RNN` wrongly: it ignores `direction`",
+            recurrent("RNN", 1, &[text("direction", "reverse")]),
+        ),
+        (
+            "`GRU` wrongly: it ignores `activations`",
+            recurrent("GRU", 3, &[texts("activations", &["Sigmoid", "Relu"])]),
+        ),
+        (
+            "`LSTM` wrongly: it ignores `clip`",
+            recurrent("LSTM", 4, &[float("clip", 0.5)]),
+        ),
+        (
+            "`LSTM` wrongly: it ignores `input_forget`",
+            recurrent("LSTM", 4, &[int("input_forget", 1)]),
+        ),
+        (
+            "`RandomNormal` wrongly",
+            Model::new(13).node(
+                "RandomNormal",
+                &[],
+                &["y"],
+                &[ints("shape", &[2]), int("dtype", 10)],
+            ),
+        ),
+        (
+            "`Pow` wrongly: an input without elements",
+            Model::new(13).x(&[1, 3]).floats("base", &[0, 3], &[]).node(
+                "Pow",
+                &["base", "x"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "`ReduceMax` wrongly: an input without elements",
+            Model::new(13).floats("x", &[2, 0], &[]).node(
+                "ReduceMax",
+                &["x"],
+                &["y"],
+                &[ints("axes", &[1])],
+            ),
+        ),
+        (
+            "`ReduceL2` wrongly",
+            Model::new(13).input("x", DataType::Float16, &[2]).node(
+                "ReduceL2",
+                &["x"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "`ReduceLogSum` wrongly: integers",
+            Model::new(13).input("x", DataType::Int32, &[2]).node(
+                "ReduceLogSum",
+                &["x"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "`Resize` wrongly: the nearest pixel",
+            Model::new(13)
+                .x(&[1, 1, 4, 5])
+                .floats("scales", &[4], &[1.0, 1.0, 1.7, 2.3])
+                .node(
+                    "Resize",
+                    &["x", "", "scales"],
+                    &["y"],
+                    &[
+                        text("coordinate_transformation_mode", "align_corners"),
+                        text("nearest_mode", "floor"),
+                    ],
+                ),
+        ),
+        (
+            "`Resize`: before opset 11",
+            Model::new(10)
+                .x(&[1, 1, 4, 4])
+                .floats("scales", &[4], &[1.0, 1.0, 0.5, 0.5])
+                .node("Resize", &["x", "scales"], &["y"], &[]),
+        ),
+        (
+            "`Slice` wrongly: it ignores `steps`",
+            Model::new(13)
+                .x(&[6])
+                .input("start", DataType::Int64, &[1])
+                .integers("end", &[6])
+                .integers("axis", &[0])
+                .integers("two", &[2])
+                .node("Slice", &["x", "start", "end", "axis", "two"], &["y"], &[]),
+        ),
+        (
+            "`Slice` wrongly: it cuts `starts` off",
+            Model::new(13)
+                .x(&[6])
+                .integers("start", &[1 + (1 << 32)])
+                .integers("end", &[6])
+                .node("Slice", &["x", "start", "end"], &["y"], &[]),
+        ),
+        (
+            "`Expand` wrongly: it cuts sizes off",
+            Model::new(13).x(&[1]).integers("size", &[1 << 32]).node(
+                "Expand",
+                &["x", "size"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "`Mul` wrongly: beside a dimension",
+            Model::new(13)
+                .x(&[0])
+                .integers("large", &[1 << 40])
+                .node("Shape", &["x"], &["size"], &[])
+                .node("Mul", &["size", "large"], &["y"], &[]),
+        ),
+        (
+            "`ArrayFeatureExtractor` wrongly",
+            with_integers(Model::new(13).x(&[3, 4]), "at", &[1, 2], &[0, 2])
+                .node("ArrayFeatureExtractor", &["x", "at"], &["y"], &[])
+                .domain("ai.onnx.ml"),
+        ),
+        (
+            "`Squeeze` wrongly: without axes",
+            Model::new(13)
+                .x(&[0, 3])
+                .node("Squeeze", &["x"], &["y"], &[]),
+        ),
+        (
+            "does not have the operator `Relu` of domain `com.acme`",
+            unary(13, "Relu", &[]).domain("com.acme"),
+        ),
+        (
+            "does not have the operator `TreeEnsembleClassifier`",
+            unary(13, "TreeEnsembleClassifier", &[]),
+        ),
+        (
+            "expected an opset of 1 to 27, got 28",
+            unary(28, "Relu", &[]),
+        ),
+    ]
+}
+
+#[test]
+fn what_tract_gets_wrong_is_refused() {
+    for (expected, model) in refused() {
+        let Err(error) = model.load() else {
+            panic!("{expected}: expected a refusal, got a model")
+        };
+        assert_eq!(
+            error.kind(),
+            ErrorKind::UnsupportedOperation,
+            "{expected}: {}",
+            error.report()
+        );
+        assert!(
+            error.report().contains(expected),
+            "expected `{expected}`, got `{}`",
+            error.report()
+        );
+    }
+}
+
+fn run(graph: &dyn Graph, inputs: &[Tensor]) -> Result<Vec<f64>> {
+    let mut session = graph.session()?;
+    let mut last = None;
+    // Twice: the first run must leave nothing behind.
+    for _ in 0..2 {
+        let mut calls = [Call::new(inputs.to_vec(), Cancel::default())];
+        session.run(&mut calls);
+        let [call] = calls;
+        let outputs = call.result.expect("has run")?;
+        last = outputs.first().map(numbers);
+    }
+    Ok(last.expect("an output"))
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let bytes = tensor.host().expect("in host memory");
+    let f32s = |chunk: &[u8]| f64::from(f32::from_le_bytes(chunk.try_into().expect("4 bytes")));
+    let i64s = |chunk: &[u8]| i64::from_le_bytes(chunk.try_into().expect("8 bytes")) as f64;
+    match tensor.dtype() {
+        Dtype::F32 => bytes.chunks_exact(4).map(f32s).collect(),
+        Dtype::I64 => bytes.chunks_exact(8).map(i64s).collect(),
+        Dtype::I8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
+        Dtype::U8 => bytes.iter().map(|&byte| f64::from(byte)).collect(),
+        dtype => panic!("no numbers of {dtype}"),
+    }
+}
+
+fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Tensor::copied_from(Dtype::F32, shape.to_vec(), &bytes).expect("a valid tensor")
+}
+
+fn integers(values: &[i64]) -> Tensor {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Tensor::copied_from(Dtype::I64, vec![values.len()], &bytes).expect("a valid tensor")
+}
+
+/// A chain between `DequantizeLinear` and `QuantizeLinear`, from i8 to `to`, both of scale 1/64.
+fn quantized(to: DataType, op_type: &str) -> Model {
+    Model::new(13)
+        .x(&[1, 4])
+        .floats("scale", &[], &[1.0 / 64.0])
+        .byte("from", DataType::Int8, 0)
+        .byte("to", to, 0)
+        .node("QuantizeLinear", &["x", "scale", "from"], &["narrow"], &[])
+        .node(
+            "DequantizeLinear",
+            &["narrow", "scale", "from"],
+            &["wide"],
+            &[],
+        )
+        .node(op_type, &["wide"], &["z"], &[])
+        .node("QuantizeLinear", &["z", "scale", "to"], &["y"], &[])
+}
+
+/// A one-channel convolution of 3 by 3 that adds up what it sees.
+fn convolution(model: Model, input: &str, output: &str, attributes: &[AttributeProto]) -> Model {
+    model
+        .floats(output_weights(output), &[1, 1, 3, 3], &[1.0; 9])
+        .node(
+            "Conv",
+            &[input, output_weights(output)],
+            &[output],
+            attributes,
+        )
+}
+
+fn output_weights(output: &str) -> &'static str {
+    if output == "y" { "w_last" } else { "w" }
+}
+
+type Repaired = (&'static str, Model, Vec<Tensor>, Vec<f64>);
+
+fn scan() -> Model {
+    let body = GraphProto {
+        name: "body".to_owned(),
+        input: vec![
+            value("sum", DataType::Float, &[1]),
+            value("next", DataType::Float, &[1]),
+        ],
+        output: vec![
+            value("new", DataType::Float, &[1]),
+            value("each", DataType::Float, &[1]),
+        ],
+        node: vec![
+            NodeProto {
+                op_type: "Add".to_owned(),
+                input: vec!["sum".to_owned(), "next".to_owned()],
+                output: vec!["new".to_owned()],
+                ..Default::default()
+            },
+            NodeProto {
+                op_type: "Identity".to_owned(),
+                input: vec!["new".to_owned()],
+                output: vec!["each".to_owned()],
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    let body = AttributeProto {
+        name: "body".to_owned(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(body),
+        ..Default::default()
+    };
+    Model::new(13).x(&[3, 1]).floats("zero", &[1], &[0.0]).node(
+        "Scan",
+        &["zero", "x"],
+        &["y", "all"],
+        &[body, int("num_scan_inputs", 1)],
+    )
+}
+
+/// Every repair: a model, its inputs, and what it has to give.
+fn repaired() -> Vec<Repaired> {
+    let ramp = |count: u16| (0..count).map(f32::from).collect::<Vec<f32>>();
+    let large = (1i64 << 40) + 7;
+    vec![
+        (
+            "softmax between quantized tensors",
+            quantized(DataType::Int8, "Softmax"),
+            vec![tensor(&[1, 4], &[1.0, 0.5, -0.5, -1.0])],
+            vec![33.0, 20.0, 7.0, 4.0],
+        ),
+        (
+            "from signed to unsigned",
+            quantized(DataType::Uint8, "Abs"),
+            vec![tensor(&[1, 4], &[1.0, 0.5, -0.5, -1.0])],
+            vec![64.0, 32.0, 32.0, 64.0],
+        ),
+        (
+            "a cast to int64",
+            Model::new(13).input("x", DataType::Int64, &[2]).node(
+                "Cast",
+                &["x"],
+                &["y"],
+                &[int("to", 7)],
+            ),
+            vec![integers(&[large, -large])],
+            vec![large as f64, -large as f64],
+        ),
+        (
+            "int64 beside a dimension",
+            Model::new(13)
+                .x(&[0])
+                .input("n", DataType::Int64, &[1])
+                .node("Shape", &["x"], &["size"], &[])
+                .node("Add", &["size", "n"], &["y"], &[]),
+            vec![tensor(&[2], &[0.0; 2]), integers(&[large])],
+            vec![(large + 2) as f64],
+        ),
+        (
+            "the size of an input",
+            Model::new(13).x(&[0, 3]).node("Size", &["x"], &["y"], &[]),
+            vec![tensor(&[4, 3], &[0.0; 12])],
+            vec![12.0],
+        ),
+        (
+            "log softmax of distant logits",
+            Model::new(13)
+                .x(&[1, 2])
+                .node("LogSoftmax", &["x"], &["y"], &[]),
+            vec![tensor(&[1, 2], &[0.0, 200.0])],
+            vec![-200.0, 0.0],
+        ),
+        (
+            "log softmax before opset 13",
+            Model::new(11)
+                .x(&[1, 2, 1])
+                .node("LogSoftmax", &["x"], &["y"], &[]),
+            vec![tensor(&[1, 2, 1], &[0.0, 200.0])],
+            vec![-200.0, 0.0],
+        ),
+        (
+            "a remainder whose first input is broadcast",
+            Model::new(13)
+                .input("x", DataType::Int64, &[1])
+                .integers("by", &[2, 5, 7])
+                .node("Mod", &["x", "by"], &["y"], &[]),
+            vec![integers(&[-9])],
+            vec![1.0, 1.0, 5.0],
+        ),
+        (
+            "celu with alpha",
+            Model::new(13)
+                .x(&[2])
+                .node("Celu", &["x"], &["y"], &[float("alpha", 2.0)]),
+            vec![tensor(&[2], &[3.0, -2.0])],
+            vec![3.0, 2.0 * ((-1.0f64).exp() - 1.0)],
+        ),
+        (
+            "a constant without a value",
+            Model::new(13)
+                .x(&[1])
+                .integers("size", &[2])
+                .node("ConstantOfShape", &["size"], &["zeros"], &[])
+                .node("Add", &["x", "zeros"], &["y"], &[]),
+            vec![tensor(&[1], &[3.0])],
+            vec![3.0, 3.0],
+        ),
+        (
+            "the pixel below",
+            Model::new(10)
+                .x(&[1, 1, 1, 2])
+                .floats("scales", &[4], &[1.0, 1.0, 1.0, 3.0])
+                .node("Resize", &["x", "scales"], &["y"], &[]),
+            vec![tensor(&[1, 1, 1, 2], &[1.0, 2.0])],
+            vec![1.0, 1.0, 1.0, 2.0, 2.0, 2.0],
+        ),
+        (
+            "a constant minus a convolution",
+            {
+                let model = convolution(
+                    Model::new(13).x(&[1, 1, 3, 3]).floats("c", &[], &[1.0]),
+                    "x",
+                    "z",
+                    &[],
+                );
+                model.node("Sub", &["c", "z"], &["y"], &[])
+            },
+            vec![tensor(&[1, 1, 3, 3], &ramp(9))],
+            vec![-35.0],
+        ),
+        (
+            "every second of a softmax",
+            Model::new(13)
+                .x(&[1, 4])
+                .integers("start", &[1])
+                .integers("end", &[4])
+                .integers("axis", &[1])
+                .integers("two", &[2])
+                .node("Softmax", &["x"], &["z"], &[])
+                .node("Slice", &["z", "start", "end", "axis", "two"], &["y"], &[]),
+            vec![tensor(&[1, 4], &[0.0; 4])],
+            vec![0.25, 0.25],
+        ),
+        (
+            "every second of a convolution, from the second on",
+            {
+                let model = convolution(Model::new(13).x(&[1, 1, 3, 6]), "x", "z", &[]);
+                model
+                    .integers("start", &[1])
+                    .integers("end", &[4])
+                    .integers("axis", &[3])
+                    .integers("two", &[2])
+                    .node("Slice", &["z", "start", "end", "axis", "two"], &["y"], &[])
+            },
+            vec![tensor(&[1, 1, 3, 6], &ramp(18))],
+            vec![72.0, 90.0],
+        ),
+        (
+            "a convolution that skips, of a softmax",
+            Model::new(13)
+                .x(&[1, 1, 1, 4])
+                .floats("w", &[1, 1, 1, 1], &[1.0])
+                .node("Softmax", &["x"], &["z"], &[int("axis", 3)])
+                .node(
+                    "Conv",
+                    &["z", "w"],
+                    &["y"],
+                    &[ints("kernel_shape", &[1, 1]), ints("strides", &[1, 2])],
+                ),
+            vec![tensor(&[1, 1, 1, 4], &[0.0; 4])],
+            vec![0.25, 0.25],
+        ),
+        (
+            "a scan that starts afresh",
+            scan(),
+            vec![tensor(&[3, 1], &[1.0, 2.0, 3.0])],
+            vec![6.0],
+        ),
+        (
+            "an output that is an input",
+            Model::new(13)
+                .x(&[2])
+                .node("Identity", &["x"], &["x2"], &[]),
+            vec![tensor(&[2], &[1.0, 2.0])],
+            vec![1.0, 2.0],
+        ),
+    ]
+}
+
+#[test]
+fn what_tract_gets_wrong_is_put_right() {
+    for (what, model, inputs, expected) in repaired() {
+        let graph = model
+            .load()
+            .unwrap_or_else(|error: Error| panic!("{what}: {}", error.report()));
+        let got = run(graph.as_ref(), &inputs)
+            .unwrap_or_else(|error| panic!("{what}: {}", error.report()));
+        let close = |(got, expected): (&f64, &f64)| {
+            (got - expected).abs() <= 1e-5 * expected.abs().max(1.0)
+        };
+        let right = got.len() == expected.len() && got.iter().zip(&expected).all(close);
+        assert!(right, "{what}: expected {expected:?}, got {got:?}");
+    }
+}
+
+#[test]
+fn no_tensor_gets_too_large() {
+    let load = |model: Model| {
+        model
+            .load()
+            .err()
+            .map_or("loaded".to_owned(), |error| error.report())
+    };
+    let sized = Model::new(13).integers("size", &[1 << 20, 1 << 20]).node(
+        "ConstantOfShape",
+        &["size"],
+        &["y"],
+        &[],
+    );
+    let report = load(sized);
+    assert!(report.contains("bytes"), "{report}");
+
+    // The product of a column and a row, whose length the caller chooses.
+    let outer = Model::new(13)
+        .x(&[0, 1])
+        .node("Transpose", &["x"], &["row"], &[ints("perm", &[1, 0])])
+        .node("MatMul", &["x", "row"], &["y"], &[]);
+    let graph = outer.load().expect("loads");
+    let call = |rows: usize| run(graph.as_ref(), &[tensor(&[rows, 1], &vec![1.0; rows])]);
+    assert_eq!(call(2).expect("is small"), [1.0; 4]);
+    assert_eq!(
+        call(1 << 17).expect_err("is too large").kind(),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(call(2).expect("is small again"), [1.0; 4]);
+}
+
+#[test]
+fn hostile_expressions_end() {
+    let mut nested = Model::new(13)
+        .x(&[0])
+        .integers("three", &[3])
+        .integers("one", &[1])
+        .node("Shape", &["x"], &["s0"], &[]);
+    for level in 0..100 {
+        let (from, middle, to) = (
+            format!("s{level}"),
+            format!("d{level}"),
+            format!("s{}", level + 1),
+        );
+        nested = nested.node("Div", &[&from, "three"], &[&middle], &[]).node(
+            "Add",
+            &[&middle, "one"],
+            &[&to],
+            &[],
+        );
+    }
+    let mut squared = Model::new(13)
+        .x(&[0])
+        .node("Shape", &["x"], &["s0"], &[])
+        .integers("one", &[1]);
+    for level in 0..30 {
+        let (from, middle, to) = (
+            format!("s{level}"),
+            format!("t{level}"),
+            format!("s{}", level + 1),
+        );
+        squared = squared.node("Add", &[&from, "one"], &[&middle], &[]).node(
+            "Mul",
+            &[&from, &middle],
+            &[&to],
+            &[],
+        );
+    }
+    for model in [nested, squared] {
+        let error = model.load().err().expect("is refused");
+        assert!(error.report().contains("expression"), "{}", error.report());
+    }
+}
