@@ -47,25 +47,12 @@ fn build_measured(context: &ParsingContext, node: &NodeProto) -> Built {
         .and_then(|onnx| onnx.op_register.0.get(&node.op_type));
     let (operator, closures) =
         builder.context("the reader was not made by `measured`")?(context, node)?;
-    let least_rank = least_rank(&node.op_type);
-    Ok((Box::new(Measured { operator, least_rank }), closures))
-}
-
-/// The rank of the first input below which tract reads dimensions that are not there.
-fn least_rank(op_type: &str) -> i64 {
-    match op_type {
-        "BatchNormalization" | "DFT" | "STFT" => 2,
-        "Conv" | "ConvInteger" | "QLinearConv" | "ConvTranspose" | "MaxPool" | "AveragePool" => 3,
-        _ => 0,
-    }
+    Ok((Box::new(Measured(operator)), closures))
 }
 
 /// An operator that refuses to have outputs that are too large.
 #[derive(Clone, Debug)]
-struct Measured {
-    operator: Box<dyn InferenceOp>,
-    least_rank: i64,
-}
+struct Measured(Box<dyn InferenceOp>);
 
 impl PartialEq for Measured {
     fn eq(&self, _: &Self) -> bool {
@@ -77,11 +64,11 @@ impl Eq for Measured {}
 
 impl Op for Measured {
     fn name(&self) -> StaticName {
-        self.operator.name()
+        self.0.name()
     }
 
     fn validation(&self) -> Validation {
-        self.operator.validation()
+        self.0.validation()
     }
 
     not_a_typed_op!();
@@ -89,15 +76,15 @@ impl Op for Measured {
 
 impl EvalOp for Measured {
     fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
-        self.operator.eval_out_of_plan(inputs)
+        self.0.eval_out_of_plan(inputs)
     }
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.operator.eval(context, inputs)
+        self.0.eval(context, inputs)
     }
 
     fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        self.operator.state(context)
+        self.0.state(context)
     }
 }
 
@@ -112,18 +99,14 @@ impl InferenceOp for Measured {
         TVec<InferenceFact>,
         TVec<InferenceFact>,
     )> {
-        if let Some(rank) = inputs.first().and_then(|fact| fact.shape.rank().concretize()) {
-            let least = self.least_rank;
-            ensure!(rank >= least, "expected an input of rank {least} at least, got {rank}");
-        }
         // An error here is found again, and reported, by the call below.
         if let Ok((_, found, _)) =
-            self.operator
+            self.0
                 .infer_facts(inputs.clone(), outputs.clone(), observed.clone())
         {
             found.iter().try_for_each(measure)?;
         }
-        let inferred = self.operator.infer(inputs, outputs, observed)?;
+        let inferred = self.0.infer(inputs, outputs, observed)?;
         inferred.1.iter().try_for_each(measure)?;
         Ok(inferred)
     }
@@ -133,7 +116,7 @@ impl InferenceOp for Measured {
         model: &InferenceModel,
         node: &InferenceNode,
     ) -> TractResult<Vec<OutletId>> {
-        self.operator.observe_outlets(model, node)
+        self.0.observe_outlets(model, node)
     }
 
     fn infer_facts(
@@ -146,7 +129,7 @@ impl InferenceOp for Measured {
         TVec<InferenceFact>,
         TVec<InferenceFact>,
     )> {
-        self.operator.infer_facts(inputs, outputs, observed)
+        self.0.infer_facts(inputs, outputs, observed)
     }
 
     fn incorporate(
@@ -154,11 +137,11 @@ impl InferenceOp for Measured {
         model: &InferenceModel,
         node: &InferenceNode,
     ) -> TractResult<Option<InferenceModelPatch>> {
-        self.operator.incorporate(model, node)
+        self.0.incorporate(model, node)
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        self.operator.nboutputs()
+        self.0.nboutputs()
     }
 
     fn to_typed(
@@ -168,7 +151,7 @@ impl InferenceOp for Measured {
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
-        self.operator.to_typed(source, node, target, mapping)
+        self.0.to_typed(source, node, target, mapping)
     }
 
     as_op!();

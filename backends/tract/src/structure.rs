@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use infer_core::{Dtype, Error, ErrorKind, Result, byte_length, clip, display_shape};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::dimension::Value;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
 use crate::convert::dtype_of;
 
@@ -18,9 +18,6 @@ const DEEPEST: usize = 8;
 
 /// The longest expression of a dynamic dimension, in bytes.
 const LONGEST_DIMENSION: usize = 256;
-
-/// Above the rank of any tensor.
-const HIGHEST_AXIS: i64 = 64;
 
 /// The most positions of a kernel; tract lists them.
 const LARGEST_KERNEL: i64 = 1 << 20;
@@ -99,7 +96,9 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
         }
     }
     for attribute in &node.attribute {
-        check_numbers(node, attribute)?;
+        if attribute.name == "kernel_shape" {
+            check_kernel(&attribute.ints)?;
+        }
         for tensor in attribute.t.iter().chain(&attribute.tensors) {
             check_tensor(tensor)?;
         }
@@ -108,31 +107,6 @@ fn check_node(node: &NodeProto, known: &HashSet<&str>, depth: usize) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Numbers that tract counts up to, or takes for indices.
-fn check_numbers(node: &NodeProto, attribute: &AttributeProto) -> Result<()> {
-    let axis = |axis: &i64| (-HIGHEST_AXIS..HIGHEST_AXIS).contains(axis);
-    let fits = match attribute.name.as_str() {
-        "kernel_shape" => return check_kernel(&attribute.ints),
-        "axis" => axis(&attribute.i),
-        "axes" => attribute.ints.iter().all(axis),
-        "perm" => {
-            let mut axes = attribute.ints.clone();
-            axes.sort_unstable();
-            axes.iter().enumerate().all(|(index, &axis)| usize::try_from(axis) == Ok(index))
-        }
-        "num_scan_inputs" => usize::try_from(attribute.i).is_ok_and(|count| {
-            let body = node.attribute.iter().find_map(|attribute| attribute.g.as_ref());
-            let states = node.input.len().checked_sub(count);
-            body.zip(states).is_some_and(|(body, states)| {
-                count > 0 && body.input.len() == node.input.len() && body.output.len() >= states
-            })
-        }),
-        _ => true,
-    };
-    let (name, operator) = (&attribute.name, clip(&node.op_type));
-    if fits { Ok(()) } else { Err(invalid(format!("attribute `{name}` of a `{operator}` is out of range"))) }
 }
 
 fn check_kernel(sizes: &[i64]) -> Result<()> {
