@@ -11,7 +11,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use infer_core::{Device, Encoding, Error, ErrorKind, LoadRequest, Result, Signature, Source};
+use infer_core::{
+    Device, Encoding, Error, ErrorKind, LoadOptions, LoadRequest, Result, Signature, Source,
+};
 
 use crate::manifest::invalid;
 use crate::{Content, Manifest, ModelStore, digest, file_error};
@@ -335,11 +337,12 @@ fn encoding(file: &Path, said: Option<Encoding>) -> Result<Encoding> {
 
 impl Model {
     /// What a backend is asked to load.
-    pub fn load_request(&self, device: Device) -> LoadRequest {
+    pub fn load_request(&self, device: Device, options: LoadOptions) -> LoadRequest {
         LoadRequest {
             source: Source::Files(self.files.clone()),
             encoding: self.encoding,
             device,
+            options,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use infer_core::{Cancel, Result, run_engine};
+use infer_core::{Cancel, LoadOptions, Result, run_engine};
 use infer_models::Model as ModelFiles;
 
 use crate::backends::Backends;
@@ -16,6 +16,8 @@ pub struct Selection {
     pub backend: Option<String>,
     /// The device.
     pub device: DeviceChoice,
+    /// How it shall run there.
+    pub options: LoadOptions,
 }
 
 /// Loads a model and registers it.
@@ -35,7 +37,7 @@ pub fn open_model(
         files.encoding,
     )?;
     let backend = chosen.backend;
-    let request = files.load_request(chosen.device);
+    let request = files.load_request(chosen.device, selection.options.clone());
     let graph = run_engine(backend.name(), || {
         backend.load(&request, &Cancel::default())
     })?;

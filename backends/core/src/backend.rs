@@ -1,6 +1,7 @@
 //! The traits that an engine implements, from the engine as a whole down to one run.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -41,6 +42,59 @@ pub struct LoadRequest {
     pub encoding: Encoding,
     /// The device: a real one, chosen by the caller.
     pub device: Device,
+    /// How it shall run; what an engine cannot do it refuses, never ignores.
+    pub options: LoadOptions,
+}
+
+/// How a model shall run. The default leaves everything to the engine, but for the precision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// What the engine computes in where the model says f32.
+    pub precision: Precision,
+    /// Threads of one run.
+    pub threads: Option<NonZeroUsize>,
+    /// Runs at one time.
+    pub streams: Option<NonZeroUsize>,
+    /// What matters more; a wish, which engines without such a choice meet in any case.
+    pub performance: Option<Performance>,
+    /// The most that the engine may take of the device's own memory, in bytes.
+    pub device_memory: Option<u64>,
+    /// A folder of the host in which the engine may keep compiled models.
+    pub cache: Option<PathBuf>,
+}
+
+/// What an engine computes in where the model says f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32, as the model says.
+    #[default]
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+    /// What the engine takes for the fastest on the device.
+    Auto,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::BF16 => "bf16",
+            Precision::Auto => "auto",
+        })
+    }
+}
+
+/// What matters more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Performance {
+    /// The time of each run.
+    Latency,
+    /// The number of runs in a given time.
+    Throughput,
 }
 
 /// The parts of a model, in the order that its encoding defines.
@@ -134,6 +188,17 @@ impl fmt::Display for Device {
     }
 }
 
+/// A place where the library of a native engine may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The library: a file, or a bare name that the system's loader looks for.
+    pub path: PathBuf,
+    /// Who says so, for people: a variable's name, `installed`, `system`.
+    pub origin: String,
+    /// Whether this place was asked for, so that no later one may stand in for it.
+    pub exclusive: bool,
+}
+
 /// What an engine says of itself.
 #[derive(Clone, Debug)]
 pub struct Probe {
@@ -143,6 +208,8 @@ pub struct Probe {
     pub location: String,
     /// The devices that it can use.
     pub devices: Vec<DeviceInfo>,
+    /// What it could have used but cannot, and why: one line each.
+    pub problems: Vec<String>,
 }
 
 /// A device as an engine sees it.
@@ -179,6 +246,8 @@ pub struct Placement {
     pub device: Device,
     /// The precision that it computes in where the model says f32.
     pub precision: Dtype,
+    /// How many nodes the engine made of the model, where it says so.
+    pub nodes: Option<usize>,
     /// Nodes that run elsewhere: the node's name and its device.
     pub elsewhere: Vec<(String, Device)>,
 }

@@ -19,10 +19,10 @@ mod tensor;
 pub mod testing;
 
 pub use backend::{
-    Backend, Call, Device, DeviceInfo, Encoding, Graph, LoadRequest, Placement, Probe, Session,
-    Source,
+    Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
+    Performance, Placement, Precision, Probe, Session, Source,
 };
-pub use cancel::Cancel;
+pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result, clip, clip_to};
 pub use panic::{in_engine, run_engine};

@@ -1,4 +1,7 @@
 //! Tensors in host memory: a dtype, a shape and little-endian elements in row-major order.
+//!
+//! Elements of dtype string are each a length in bytes, as a little-endian number of 4 bytes, and so many
+//! bytes: the form that the Open Inference Protocol has for them.
 
 use std::fmt;
 
@@ -8,6 +11,9 @@ use crate::{Dtype, Error, ErrorKind, Result};
 
 /// The alignment of a new tensor's first byte, in bytes: a cache line, and the widest vector register.
 const ALIGNMENT: usize = 64;
+
+/// The size of a string's length, in bytes.
+const STRING_LENGTH: usize = 4;
 
 /// A tensor. Clones share the elements.
 #[derive(Clone)]
@@ -28,9 +34,9 @@ impl Tensor {
     ///
     /// # Errors
     /// `InvalidArgument` if the buffer's length is not the shape's number of elements times their size,
-    /// or if that overflows; `UnsupportedOperation` for a dtype without a fixed size.
+    /// or if that overflows, and for strings that are not as many or of the lengths that they say.
     pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Result<Tensor> {
-        check_length(dtype, &shape, bytes.len())?;
+        check_length(dtype, &shape, &bytes)?;
         Ok(Tensor {
             dtype,
             shape,
@@ -43,12 +49,48 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::new`], before anything is copied.
     pub fn copied_from(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Result<Tensor> {
-        check_length(dtype, &shape, bytes.len())?;
+        check_length(dtype, &shape, bytes)?;
         Ok(Tensor {
             dtype,
             shape,
             storage: Storage::Host(aligned_copy(bytes)),
         })
+    }
+
+    /// A tensor of strings.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there are not as many as the shape says, `TooLarge` for one of 4 GiB.
+    pub fn of_strings<T: AsRef<[u8]>>(shape: Vec<usize>, strings: &[T]) -> Result<Tensor> {
+        let mut bytes = Vec::new();
+        for string in strings {
+            let string = string.as_ref();
+            let length = u32::try_from(string.len()).map_err(|_| {
+                let message = format!("a string has {} bytes: expected fewer", string.len());
+                Error::new(ErrorKind::TooLarge, message)
+            })?;
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(string);
+        }
+        Tensor::new(Dtype::String, shape, bytes.into())
+    }
+
+    /// The elements of a tensor of strings, each in bytes.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for another dtype, and those of [`Tensor::host`].
+    pub fn strings(&self) -> Result<Vec<Bytes>> {
+        if self.dtype != Dtype::String {
+            let message = format!("expected a tensor of strings, got {}", self.dtype);
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let mut rest = self.host()?;
+        let mut strings = Vec::new();
+        while let Some(length) = first_string(&rest) {
+            rest = rest.slice(STRING_LENGTH..);
+            strings.push(rest.split_to(length));
+        }
+        Ok(strings)
     }
 
     /// The type of the elements.
@@ -101,30 +143,47 @@ pub fn display_shape(shape: &[usize]) -> String {
     format!("{shape:?}")
 }
 
-fn check_length(dtype: Dtype, shape: &[usize], got: usize) -> Result<()> {
-    if dtype.size().is_none() {
-        return Err(Error::new(
-            ErrorKind::UnsupportedOperation,
-            format!("tensors of dtype {dtype} are not supported"),
-        ));
+fn check_length(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
+    let invalid = |message| Err(Error::new(ErrorKind::InvalidArgument, message));
+    let (shown, got) = (display_shape(shape), bytes.len());
+    if dtype == Dtype::String {
+        // No string is shorter than its length, so no more than these can be there.
+        return match (byte_length(Dtype::U32, shape), count_strings(bytes)) {
+            (Some(least), Some(strings)) if least / STRING_LENGTH == strings => Ok(()),
+            (Some(least), Some(strings)) => invalid(format!(
+                "a tensor of string {shown} has {} strings, got {strings}",
+                least / STRING_LENGTH
+            )),
+            (Some(_), None) => invalid(format!(
+                "the {got} bytes are no strings: expected a length of 4 bytes before each"
+            )),
+            (None, _) => invalid(format!("the dimensions {shown} of {dtype} overflow")),
+        };
     }
     match byte_length(dtype, shape) {
         Some(expected) if expected == got => Ok(()),
-        Some(expected) => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "a tensor of {dtype} {} has {expected} bytes, got {got}",
-                display_shape(shape)
-            ),
+        Some(expected) => invalid(format!(
+            "a tensor of {dtype} {shown} has {expected} bytes, got {got}"
         )),
-        None => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "the dimensions {} of {dtype} overflow",
-                display_shape(shape)
-            ),
-        )),
+        None => invalid(format!("the dimensions {shown} of {dtype} overflow")),
     }
+}
+
+/// How many strings the bytes are; `None` if the last is cut off.
+fn count_strings(mut bytes: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        bytes = &bytes[STRING_LENGTH + first_string(bytes)?..];
+        count += 1;
+    }
+    Some(count)
+}
+
+/// The length of the first string, if it is there whole.
+fn first_string(bytes: &[u8]) -> Option<usize> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    (length <= rest.len()).then_some(length)
 }
 
 /// Copies into a buffer whose first byte is aligned, by leaving out the first bytes of a larger one.
@@ -142,7 +201,7 @@ mod tests {
 
     #[test]
     fn lengths_are_checked() {
-        let cases: [(Dtype, &[usize], usize, Option<&str>); 7] = [
+        let cases: [(Dtype, &[usize], usize, Option<&str>); 10] = [
             (Dtype::F32, &[2, 3], 24, None),
             (Dtype::F32, &[], 4, None),
             (Dtype::BF16, &[0, 7], 0, None),
@@ -154,7 +213,10 @@ mod tests {
             ),
             (Dtype::U8, &[usize::MAX, 2], 2, Some("overflow")),
             (Dtype::I64, &[1 << 61], 0, Some("overflow")),
-            (Dtype::String, &[1], 1, Some("dtype string")),
+            (Dtype::String, &[1], 1, Some("no strings")),
+            (Dtype::String, &[1], 4, None),
+            (Dtype::String, &[3], 8, Some("has 3 strings, got 2")),
+            (Dtype::String, &[usize::MAX, 2], 8, Some("overflow")),
         ];
         for (dtype, shape, length, fault) in cases {
             let made = Tensor::new(dtype, shape.to_vec(), Bytes::from(vec![0; length]));
@@ -175,5 +237,16 @@ mod tests {
             assert_eq!(host, bytes);
             assert!(length == 0 || (host.as_ptr() as usize).is_multiple_of(ALIGNMENT));
         }
+    }
+
+    #[test]
+    fn strings_come_back_as_they_were() {
+        let strings: [&[u8]; 3] = [b"", b"caf\xc3\xa9", b"\xff\0"];
+        let tensor = Tensor::of_strings(vec![1, 3], &strings).expect("valid");
+        assert_eq!(tensor.byte_length(), 3 * 4 + 5 + 2);
+        assert_eq!(tensor.strings().expect("strings"), strings);
+        assert!(Tensor::of_strings(vec![2], &strings).is_err());
+        let cut = [3, 0, 0, 0, b'a'];
+        assert!(Tensor::copied_from(Dtype::String, vec![1], &cut).is_err());
     }
 }

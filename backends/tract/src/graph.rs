@@ -47,6 +47,7 @@ impl Graph for TractGraph {
         Placement {
             device: Device::Cpu,
             precision: Dtype::F32,
+            nodes: None,
             elsewhere: Vec::new(),
         }
     }

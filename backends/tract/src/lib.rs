@@ -46,6 +46,7 @@ impl Backend for Tract {
             version: VERSION.to_owned(),
             location: "built in".to_owned(),
             devices,
+            problems: Vec::new(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use infer_core::testing::conformance::{self, TestModel};
-use infer_core::{Device, Encoding, LoadRequest, Source};
+use infer_core::{Device, Encoding, LoadOptions, LoadRequest, Source};
 use infer_tract::Tract;
 
 fn request(model: TestModel) -> LoadRequest {
@@ -16,6 +16,7 @@ fn request(model: TestModel) -> LoadRequest {
         source: Source::Files(vec![path]),
         encoding: Encoding::Onnx,
         device: Device::Cpu,
+        options: LoadOptions::default(),
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 use infer_core::{
-    Backend, Call, Cancel, Device, Dtype, Encoding, Graph, LoadRequest, Session, Source,
-    TensorInfo, run_engine,
+    Backend, Call, Cancel, Device, Dtype, Encoding, Graph, LoadOptions, LoadRequest, Session,
+    Source, TensorInfo, run_engine,
 };
 use wasmtime_wasi_nn::backend::{
     BackendError, BackendExecutionContext, BackendFromDir, BackendGraph, BackendInner, Id,
@@ -81,6 +81,7 @@ impl BackendInner for PeerBackend {
                 ExecutionTarget::Gpu => Device::Gpu(0),
                 ExecutionTarget::Tpu => Device::Npu,
             },
+            options: LoadOptions::default(),
         };
         let name = self.engine.name();
         let loaded = run_engine(name, || self.engine.load(&request, &Cancel::default()));

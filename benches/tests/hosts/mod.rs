@@ -7,7 +7,7 @@ use std::sync::Arc;
 use infer::{Backends, DirGrant, Registry};
 use infer_benches::peer;
 pub(crate) use infer_benches::peer::Drops;
-use infer_core::{Backend, Cancel, Device, Graph, run_engine};
+use infer_core::{Backend, Cancel, Device, Graph, LoadOptions, run_engine};
 use infer_models::{ModelRef, ModelStore};
 use infer_tract::Tract;
 use tokio::runtime::Runtime;
@@ -122,7 +122,7 @@ impl Hosts {
         let mut peer = peer::Host::new(vec![Arc::new(Tract)]).expect("this machine runs wasmtime");
         let mut graphs = Vec::new();
         for files in models {
-            let request = files.load_request(Device::Cpu);
+            let request = files.load_request(Device::Cpu, LoadOptions::default());
             let graph = run_engine("tract", || Tract.load(&request, &Cancel::default()))
                 .expect("tract runs it");
             let model = infer::Model::new(&files.name, "tract", files.encoding, graph.clone());

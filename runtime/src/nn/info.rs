@@ -152,6 +152,7 @@ impl Graph for Constant {
         Placement {
             device: Device::Cpu,
             precision: Dtype::F32,
+            nodes: None,
             elsewhere: Vec::new(),
         }
     }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Cancel, Device, Dtype, Encoding, Error, ErrorKind, LoadRequest, Result, Signature, Source,
-    Tensor, TensorInfo, byte_length, run_engine,
+    Cancel, Device, Dtype, Encoding, Error, ErrorKind, LoadOptions, LoadRequest, Result, Signature,
+    Source, Tensor, TensorInfo, byte_length, run_engine,
 };
 use infer_models::Content;
 
@@ -140,6 +140,7 @@ impl NnState {
             source: Source::Memory(parts),
             encoding,
             device: chosen.device,
+            options: LoadOptions::default(),
         };
         let (name, cancel) = (backend.name(), self.cancel.clone());
         let work = move || run_engine(name, || backend.load(&request, &cancel));

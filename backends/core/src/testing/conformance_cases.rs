@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::conformance::{Folder, Suite, TestModel, floats, integers, read_floats};
 use crate::{
-    Call, Cancel, Device, Dtype, Encoding, ErrorKind, LoadRequest, Source, Tensor, run_engine,
+    Call, Cancel, Device, Dtype, Encoding, ErrorKind, LoadOptions, LoadRequest, Source, Tensor,
+    run_engine,
 };
 
 /// A case and its name.
@@ -535,6 +536,7 @@ fn not_there(suite: &Suite<'_>) {
             "a device",
             suite.try_load(&LoadRequest {
                 device,
+                options: LoadOptions::default(),
                 ..request.clone()
             }),
             &kinds,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::fake_model::{Behaviour, Model};
 use crate::{
     Backend, Call, Cancel, Device, DeviceInfo, Dtype, Encoding, Error, ErrorKind, Graph,
-    LoadRequest, Placement, Probe, Result, Session, Signature, Source,
+    LoadOptions, LoadRequest, Placement, Probe, Result, Session, Signature, Source,
 };
 
 /// How often a cooperative model looks at its cancel.
@@ -132,6 +132,7 @@ impl FakeBackend {
             source: Source::Memory(vec![Bytes::copy_from_slice(description.as_bytes())]),
             encoding: Encoding::Onnx,
             device: Device::Cpu,
+            options: LoadOptions::default(),
         }
     }
 }
@@ -151,6 +152,7 @@ impl Backend for FakeBackend {
             version: "1.0".to_owned(),
             location: "built in".to_owned(),
             devices,
+            problems: Vec::new(),
         })
     }
 
@@ -263,6 +265,7 @@ impl Graph for FakeGraph {
         Placement {
             device: self.device,
             precision: Dtype::F32,
+            nodes: None,
             elsewhere: Vec::new(),
         }
     }

@@ -121,7 +121,11 @@ impl SelectionArgs {
         } else {
             self.device
         };
-        Selection { backend, device }
+        Selection {
+            backend,
+            device,
+            ..Selection::default()
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+//! Native engines: brought as packages, found, listed and removed.
