@@ -26,5 +26,5 @@ pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result, clip, clip_to};
 pub use panic::{in_engine, run_engine};
-pub use signature::{Signature, TensorInfo};
+pub use signature::{SharedDimension, Signature, TensorInfo};
 pub use tensor::{Tensor, byte_length, display_shape};

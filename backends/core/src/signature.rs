@@ -26,6 +26,17 @@ pub struct Signature {
     pub outputs: Vec<TensorInfo>,
     /// Whether a session remembers something from one run to the next.
     pub stateful: bool,
+    /// Dimensions of inputs that have to agree in a call.
+    pub shared: Vec<SharedDimension>,
+}
+
+/// A dynamic dimension that several inputs share by name: `batch`, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDimension {
+    /// The model's own name for it.
+    pub name: String,
+    /// Where it occurs: the input's place in the signature, and the axis.
+    pub places: Vec<(usize, usize)>,
 }
 
 impl TensorInfo {
@@ -82,10 +93,12 @@ impl Signature {
     /// Checks that every input is there and fits; the slots are in the signature's order.
     ///
     /// # Errors
-    /// `InvalidArgument` for an input that is missing or does not fit.
+    /// `InvalidArgument` for an input that is missing or does not fit, and for inputs that disagree about a
+    /// dimension that they share.
     pub fn check_slots<T: Borrow<Tensor>>(&self, slots: Vec<Option<T>>) -> Result<Vec<T>> {
         debug_assert_eq!(slots.len(), self.inputs.len(), "one slot per input");
-        self.inputs
+        let tensors: Vec<T> = self
+            .inputs
             .iter()
             .zip(slots)
             .map(|(info, slot)| {
@@ -101,7 +114,29 @@ impl Signature {
                 }
                 Ok(slot)
             })
-            .collect()
+            .collect::<Result<_>>()?;
+        self.check_shared(&tensors)?;
+        Ok(tensors)
+    }
+
+    fn check_shared<T: Borrow<Tensor>>(&self, tensors: &[T]) -> Result<()> {
+        let size = |&(input, axis): &(usize, usize)| tensors[input].borrow().shape()[axis];
+        for SharedDimension { name, places } in &self.shared {
+            let Some((first, rest)) = places.split_first() else {
+                continue;
+            };
+            if let Some(other) = rest.iter().find(|place| size(place) != size(first)) {
+                let place = |place: &(usize, usize)| {
+                    let input = clip(&self.inputs[place.0].name);
+                    format!("{} in input `{input}` (axis {})", size(place), place.1)
+                };
+                let (name, first, other) = (clip(name), place(first), place(other));
+                return Err(invalid(format!(
+                    "dimension `{name}` is {first}, but {other}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn input_names(&self) -> String {

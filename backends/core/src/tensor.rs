@@ -161,11 +161,25 @@ fn check_length(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
         };
     }
     match byte_length(dtype, shape) {
-        Some(expected) if expected == got => Ok(()),
+        Some(expected) if expected == got => check_bools(dtype, bytes),
         Some(expected) => invalid(format!(
             "a tensor of {dtype} {shown} has {expected} bytes, got {got}"
         )),
         None => invalid(format!("the dimensions {shown} of {dtype} overflow")),
+    }
+}
+
+/// Engines take other bytes for neither true nor false.
+fn check_bools(dtype: Dtype, bytes: &[u8]) -> Result<()> {
+    if dtype != Dtype::Bool {
+        return Ok(());
+    }
+    match bytes.iter().find(|&&byte| byte > 1) {
+        None => Ok(()),
+        Some(byte) => {
+            let message = format!("expected 0 or 1 in a tensor of bool, got {byte}");
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
     }
 }
 

@@ -1,1 +1,102 @@
-//! infer's backend on ONNX Runtime, which is loaded at run time: CPU and CUDA.
+//! infer's backend on ONNX Runtime, which is loaded at run time: ONNX models on the CPU, and on NVIDIA GPUs
+//! by CUDA.
+//!
+//! [`OnnxRuntime`] finds and opens the engine's library when it is first asked (`library`) and what a GPU
+//! needs (`cuda`); it refuses what the engine answers wrongly (`rules`), loads a model (`load`) and runs it
+//! (`graph`). Tensors cross in `values` without a copy: inputs are the host's own buffers, outputs the
+//! engine's. `api` has the calls into the C library that `ort` does not offer.
+
+mod api;
+mod cuda;
+mod graph;
+mod library;
+mod load;
+mod rules;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use infer_core::{
+    Backend, Cancel, Candidate, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadRequest,
+    Probe, Result,
+};
+
+use library::Library;
+
+/// The name of the engine, in messages too.
+const NAME: &str = "onnxruntime";
+
+/// The ONNX Runtime engine.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
+    candidates: Vec<Candidate>,
+    cuda_folders: Vec<PathBuf>,
+}
+
+impl OnnxRuntime {
+    /// The engine by the first of these libraries that is there. What CUDA needs is looked for beside it, in
+    /// `cuda_folders`, and where the system's loader looks.
+    pub fn new(candidates: Vec<Candidate>, cuda_folders: Vec<PathBuf>) -> OnnxRuntime {
+        OnnxRuntime {
+            candidates,
+            cuda_folders,
+        }
+    }
+
+    fn library(&self) -> Result<Arc<Library>> {
+        Library::open(&self.candidates)
+    }
+}
+
+impl Backend for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn probe(&self) -> Result<Probe> {
+        let library = self.library()?;
+        let mut probe = Probe {
+            version: library.version.clone(),
+            location: library.location(),
+            devices: Vec::new(),
+            problems: Vec::new(),
+        };
+        match cuda::devices(&library, &self.cuda_folders) {
+            Ok(devices) => probe.devices = devices,
+            Err(error) => probe.problems.push(match error.hint() {
+                Some(hint) => format!("no gpu: {} ({hint})", error.report()),
+                None => format!("no gpu: {}", error.report()),
+            }),
+        }
+        probe.devices.push(DeviceInfo {
+            device: Device::Cpu,
+            description: "CPUExecutionProvider".to_owned(),
+        });
+        Ok(probe)
+    }
+
+    fn encodings(&self) -> &'static [Encoding] {
+        &[Encoding::Onnx]
+    }
+
+    fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
+        if request.encoding != Encoding::Onnx {
+            let message = format!(
+                "expected a model of encoding onnx, got {}",
+                request.encoding
+            );
+            return Err(Error::new(ErrorKind::InvalidEncoding, message));
+        }
+        let library = self.library()?;
+        match request.device {
+            Device::Cpu => {}
+            Device::Gpu(_) => cuda::device(&library, &self.cuda_folders, request.device)?,
+            Device::Npu => {
+                let message = "ONNX Runtime runs on cpu and gpu here, got npu";
+                return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+            }
+        }
+        Ok(Arc::new(load::load(&library, request, cancel)?))
+    }
+}

@@ -1,11 +1,11 @@
 //! A loaded model and its sessions.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use infer_core::{
-    Call, Cancel, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session, Signature,
-    Tensor,
+    Call, Cancel, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session,
+    SharedDimension, Signature, Tensor,
 };
 use tract_onnx::pb::ValueInfoProto;
 use tract_onnx::prelude::*;
@@ -22,18 +22,16 @@ type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 /// A model, optimised and planned.
 pub(crate) struct TractGraph {
     plan: Plan,
-    signature: Arc<Signature>,
-    shared: Arc<SharedDimensions>,
+    signature: Signature,
     sizes: Arc<Sizes>,
 }
 
 impl TractGraph {
-    pub(crate) fn new(plan: Plan, signature: Signature, shared: SharedDimensions) -> TractGraph {
+    pub(crate) fn new(plan: Plan, signature: Signature) -> TractGraph {
         TractGraph {
             sizes: Arc::new(Sizes::of(plan.model())),
             plan,
-            signature: Arc::new(signature),
-            shared: Arc::new(shared),
+            signature,
         }
     }
 }
@@ -64,8 +62,6 @@ impl Graph for TractGraph {
             .map_err(|e| failed("tract could not make a session", e))?;
         Ok(Box::new(TractSession {
             state,
-            signature: self.signature.clone(),
-            shared: self.shared.clone(),
             sizes: self.sizes.clone(),
         }))
     }
@@ -73,8 +69,6 @@ impl Graph for TractGraph {
 
 struct TractSession {
     state: State,
-    signature: Arc<Signature>,
-    shared: Arc<SharedDimensions>,
     sizes: Arc<Sizes>,
 }
 
@@ -101,7 +95,6 @@ impl Session for TractSession {
 impl TractSession {
     fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
         cancel.check()?;
-        self.shared.check(inputs, &self.signature)?;
         let inputs = inputs
             .iter()
             .map(|tensor| to_tract(tensor).map(Into::into))
@@ -156,54 +149,21 @@ fn with_numbers(value: TValue, symbols: &SymbolValues) -> TractResult<TValue> {
 /// Dimensions that several inputs share by name (`batch`, say) and that must agree in a call.
 ///
 /// tract would find a disagreement too, but only in the middle of a run and in words of its own.
-pub(crate) struct SharedDimensions {
-    /// For each name that occurs more than once: input and axis of each occurrence.
-    occurrences: Vec<(String, Vec<(usize, usize)>)>,
-}
-
-impl SharedDimensions {
-    pub(crate) fn of(inputs: &[&ValueInfoProto]) -> SharedDimensions {
-        let mut found: HashMap<String, Vec<(usize, usize)>> = HashMap::new();
-        for (input, declaration) in inputs.iter().enumerate() {
-            for (axis, symbol) in symbols(declaration).into_iter().enumerate() {
-                if let Some(symbol) = symbol {
-                    found
-                        .entry(symbol.to_owned())
-                        .or_default()
-                        .push((input, axis));
-                }
+pub(crate) fn shared_dimensions(inputs: &[&ValueInfoProto]) -> Vec<SharedDimension> {
+    let mut found: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+    for (input, declaration) in inputs.iter().enumerate() {
+        for (axis, symbol) in symbols(declaration).into_iter().enumerate() {
+            if let Some(symbol) = symbol {
+                let places = found.entry(symbol.to_owned()).or_default();
+                places.push((input, axis));
             }
         }
-        let mut occurrences: Vec<_> = found
-            .into_iter()
-            .filter(|(_, places)| places.len() > 1)
-            .collect();
-        occurrences.sort();
-        SharedDimensions { occurrences }
     }
-
-    fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
-        for (symbol, places) in &self.occurrences {
-            let size = |&(input, axis): &(usize, usize)| inputs[input].shape()[axis];
-            let (first, rest) = (places[0], &places[1..]);
-            if let Some(other) = rest.iter().find(|place| size(place) != size(&first)) {
-                let name = |place: (usize, usize)| &signature.inputs[place.0].name;
-                return Err(Error::new(
-                    ErrorKind::InvalidArgument,
-                    format!(
-                        "dimension `{symbol}` is {} in input `{}` (axis {}), but {} in input `{}` (axis {})",
-                        size(&first),
-                        name(first),
-                        first.1,
-                        size(other),
-                        name(*other),
-                        other.1
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
+    found.retain(|_, places| places.len() > 1);
+    found
+        .into_iter()
+        .map(|(name, places)| SharedDimension { name, places })
+        .collect()
 }
 
 /// An error that we raised inside of tract, as it was.

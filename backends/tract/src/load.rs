@@ -9,14 +9,16 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use infer_core::{Cancel, Error, ErrorKind, Graph, Result, Signature, Source, TensorInfo};
+use infer_core::{
+    Cancel, Error, ErrorKind, Graph, Result, SharedDimension, Signature, Source, TensorInfo,
+};
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimensionValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
-use crate::graph::{SharedDimensions, TractGraph};
+use crate::graph::{TractGraph, shared_dimensions};
 use crate::{limits, refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
@@ -66,7 +68,7 @@ pub(crate) fn load_model(
     limits::check(&optimized)?;
     let signature = declared.signature(&optimized)?;
     let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
-    Ok(Arc::new(TractGraph::new(plan, signature, declared.shared)))
+    Ok(Arc::new(TractGraph::new(plan, signature)))
 }
 
 fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
@@ -126,7 +128,7 @@ fn map_file(path: &Path) -> Result<memmap2::Mmap> {
 struct Declared {
     inputs: Vec<String>,
     outputs: Vec<String>,
-    shared: SharedDimensions,
+    shared: Vec<SharedDimension>,
 }
 
 impl Declared {
@@ -139,7 +141,7 @@ impl Declared {
                 .iter()
                 .map(|output| output.name.clone())
                 .collect(),
-            shared: SharedDimensions::of(&inputs),
+            shared: shared_dimensions(&inputs),
         }
     }
 
@@ -148,6 +150,7 @@ impl Declared {
             inputs: infos(&self.inputs, model, &model.inputs)?,
             outputs: infos(&self.outputs, model, &model.outputs)?,
             stateful: false,
+            shared: self.shared.clone(),
         })
     }
 }

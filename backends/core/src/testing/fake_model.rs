@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Dtype, Error, ErrorKind, Result, Signature, Tensor, TensorInfo};
+use crate::{Dtype, Error, ErrorKind, Result, SharedDimension, Signature, Tensor, TensorInfo};
 
 /// A parsed description.
 #[derive(Clone, Debug)]
@@ -122,6 +122,13 @@ impl Model {
             inputs,
             outputs,
             stateful: matches!(self.kernel, Kernel::Stateful),
+            shared: match self.kernel {
+                Kernel::Shared => vec![SharedDimension {
+                    name: "N".to_owned(),
+                    places: vec![(0, 0), (1, 0)],
+                }],
+                _ => Vec::new(),
+            },
         }
     }
 

@@ -3,7 +3,9 @@
 
 pub mod conformance;
 mod conformance_cases;
+mod engines;
 mod fake;
 mod fake_model;
 
+pub use engines::engine_library;
 pub use fake::{Counters, FakeBackend};

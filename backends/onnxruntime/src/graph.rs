@@ -1,0 +1,140 @@
+//! A loaded model and its sessions.
+//!
+//! The engine's own session is the model: one copy of the weights, which many threads run at once on the CPU. A
+//! [`Session`] of ours is what one run at a time needs beside it, the options by which the run is stopped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use infer_core::{
+    Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session, Signature, Tensor,
+};
+use ort::ErrorCode;
+use ort::memory::MemoryInfo;
+
+use crate::api::{self, Names, RunOptions};
+use crate::values::Value;
+
+/// A loaded model.
+pub(crate) struct Model {
+    pub(crate) session: ort::session::Session,
+    pub(crate) names: Names,
+    pub(crate) signature: Signature,
+    pub(crate) placement: Placement,
+    pub(crate) concurrency: usize,
+    pub(crate) device: RunsOn,
+}
+
+/// How a run is done.
+pub(crate) enum RunsOn {
+    /// In host memory, by any number of threads.
+    Host,
+    /// On a device, by one thread at a time, with outputs in memory that the device writes and the host reads.
+    Device {
+        lock: Mutex<()>,
+        outputs: MemoryInfo<'static>,
+    },
+}
+
+/// The graph of a model.
+pub(crate) struct OrtGraph(pub(crate) Arc<Model>);
+
+impl Graph for OrtGraph {
+    fn signature(&self) -> &Signature {
+        &self.0.signature
+    }
+
+    fn placement(&self) -> Placement {
+        self.0.placement.clone()
+    }
+
+    fn concurrency(&self) -> usize {
+        self.0.concurrency
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>> {
+        Ok(Box::new(OrtSession {
+            model: self.0.clone(),
+            options: Arc::new(RunOptions::new()?),
+        }))
+    }
+}
+
+struct OrtSession {
+    model: Arc<Model>,
+    options: Arc<RunOptions>,
+}
+
+impl Session for OrtSession {
+    fn run(&mut self, calls: &mut [Call]) {
+        for call in calls {
+            call.result = Some(self.run_one(&call.inputs, &call.cancel));
+        }
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        // Nothing outlives a run: ONNX has no state.
+        Ok(())
+    }
+}
+
+impl OrtSession {
+    fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
+        cancel.check()?;
+        let inputs: Vec<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
+        let options = self.options.clone();
+        let stop = cancel.on_cancel(move || options.terminate());
+        let outputs = self.model.run(&self.options, &inputs);
+        drop(stop);
+        if cancel.is_cancelled() {
+            self.options.renew();
+        }
+        let outputs = outputs.map_err(|error| cancel.check().err().unwrap_or(run_error(&error)))?;
+        if outputs.len() != self.model.names.outputs.len() {
+            let message = "the model left out an output that it declares";
+            return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+        }
+        outputs
+            .into_iter()
+            .map(|output| output.into_tensor(&inputs, &self.model))
+            .collect()
+    }
+}
+
+impl Model {
+    fn run(
+        &self,
+        options: &RunOptions,
+        inputs: &[Value],
+    ) -> std::result::Result<Vec<Value>, ort::Error> {
+        match &self.device {
+            RunsOn::Host => api::run(&self.session, options, &self.names, inputs),
+            RunsOn::Device { lock, outputs } => {
+                let _only = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                api::run_bound(&self.session, options, (&self.names, outputs), inputs)
+            }
+        }
+    }
+}
+
+fn run_error(error: &ort::Error) -> Error {
+    let kind = match error.code() {
+        ErrorCode::NotImplemented => ErrorKind::UnsupportedOperation,
+        ErrorCode::InvalidArgument => ErrorKind::InvalidArgument,
+        _ => ErrorKind::RuntimeError,
+    };
+    api::failed(
+        kind,
+        "ONNX Runtime could not run the model",
+        error.message(),
+    )
+}
+
+/// How many runs are sensible at once.
+pub(crate) fn concurrency(device: Device, asked: Option<usize>) -> usize {
+    match device {
+        Device::Cpu => {
+            asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        }
+        Device::Gpu(_) | Device::Npu => 1,
+    }
+}
