@@ -1,30 +1,66 @@
-//! The engines of this host, and which of them shall run a model.
+//! The engines of this host, and which of them runs a model.
 //!
-//! The only file that names a concrete backend.
+//! The only file that names a concrete backend. Engines that are loaded at run time are opened only when a model
+//! or a person asks for them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use infer_core::{Backend, Device, Encoding, Error, ErrorKind, Result};
+use infer_core::{
+    Backend, Cancel, Device, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, Source,
+    run_engine,
+};
+use infer_engines::{EngineStore, NativeEngine, candidates, cuda_folders};
 
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, Selection};
 
 /// The engines, in the order in which they are preferred.
 pub struct Backends(Vec<Arc<dyn Backend>>);
 
-/// An engine and a device of it, for one model.
-pub struct Chosen {
+/// Where a person says that the libraries of native engines are; nothing else is used in their place.
+#[derive(Clone, Debug, Default)]
+pub struct EngineLibraries {
+    /// ONNX Runtime's `libonnxruntime.so`, or its folder.
+    pub onnxruntime: Option<PathBuf>,
+    /// OpenVINO's `libopenvino_c.so`, or its folder.
+    pub openvino: Option<PathBuf>,
+}
+
+/// A model that an engine has loaded.
+pub struct Loaded {
     /// The engine.
-    pub backend: Arc<dyn Backend>,
-    /// The device.
-    pub device: Device,
-    /// Why these, for people.
+    pub backend: &'static str,
+    /// The model.
+    pub graph: Arc<dyn Graph>,
+    /// Why this engine and device, for people.
     pub reason: String,
 }
 
 impl Backends {
-    /// Those that infer comes with.
+    /// The names of all engines that this host knows, whether or not they are there.
+    pub const NAMES: [&'static str; 3] = ["onnxruntime", "openvino", "tract"];
+
+    /// Those that infer comes with, whatever else is on the machine.
     pub fn built_in() -> Backends {
         Backends::new(vec![Arc::new(infer_tract::Tract)])
+    }
+
+    /// Every engine of this machine: those that are installed, then those that infer comes with.
+    ///
+    /// # Errors
+    /// `NotFound` where no variable says where the user's data is.
+    pub fn of_machine(libraries: &EngineLibraries) -> Result<Backends> {
+        let store = EngineStore::from_environment()?;
+        let onnxruntime = libraries.onnxruntime.as_deref();
+        let onnxruntime = candidates(NativeEngine::OnnxRuntime, onnxruntime, &store);
+        let openvino = libraries.openvino.as_deref();
+        let openvino = candidates(NativeEngine::OpenVino, openvino, &store);
+        let cuda = cuda_folders(&store);
+        Ok(Backends::new(vec![
+            Arc::new(infer_onnxruntime::OnnxRuntime::new(onnxruntime, cuda)),
+            // Arc::new(infer_openvino::OpenVino::new(openvino)),
+            Arc::new(infer_tract::Tract),
+        ]))
     }
 
     /// An embedder's own.
@@ -37,58 +73,86 @@ impl Backends {
         &self.0
     }
 
-    /// The engine and device for a model of this encoding.
+    /// Loads a model on the first engine that reads its encoding, has the device and can run it. Where a person
+    /// named an engine it is that one or an error.
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown backend, `InvalidEncoding` if none reads the encoding, `NotFound` if
-    /// none has the device, with what each said.
-    pub fn choose(
+    /// `InvalidArgument` for an unknown engine, `InvalidEncoding` if none reads the encoding, `NotFound` if none has
+    /// the device, with what each said; those of the engine's load.
+    pub fn load(
         &self,
-        backend: Option<&str>,
-        device: DeviceChoice,
-        encoding: Encoding,
-    ) -> Result<Chosen> {
-        let named = self.named(backend)?;
-        let readers: Vec<_> = named
-            .iter()
-            .filter(|backend| backend.encodings().contains(&encoding))
-            .collect();
-        if readers.is_empty() {
-            return Err(self.no_reader(backend, encoding));
-        }
-        let mut refusals = Vec::new();
+        selection: &Selection,
+        (source, encoding): (&Source, Encoding),
+        cancel: &Cancel,
+    ) -> Result<Loaded> {
+        let readers = self.readers(selection.backend.as_deref(), encoding)?;
+        let (mut passed_over, mut refused) = (Vec::new(), Vec::new());
         for backend in readers {
-            match device_of(backend, device) {
-                Ok(device) => {
-                    let reason = match refusals.is_empty() {
+            let device = match device_of(&*backend, selection.device) {
+                Ok(device) => device,
+                Err(reason) => {
+                    passed_over.push(reason);
+                    continue;
+                }
+            };
+            let request = LoadRequest {
+                source: source.clone(),
+                encoding,
+                device,
+                options: selection.options.clone(),
+            };
+            let name = backend.name();
+            let loaded = run_engine(name, || backend.load(&request, cancel))
+                .and_then(|graph| check_placement(name, graph, selection));
+            match loaded {
+                Ok(graph) => {
+                    let reason = match passed_over.is_empty() {
                         true => format!("the first backend that reads {encoding}"),
-                        false => refusals.join("; "),
+                        false => passed_over.join("; "),
                     };
-                    return Ok(Chosen {
-                        backend: (*backend).clone(),
-                        device,
+                    return Ok(Loaded {
+                        backend: name,
+                        graph,
                         reason,
                     });
                 }
-                Err(refusal) => refusals.push(refusal),
+                // Another engine may well run it.
+                Err(error) if cannot_run(&error) => {
+                    passed_over.push(format!("{name} cannot run it: {}", error.report()));
+                    refused.push((name, error));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Err(no_device(device, &refusals))
+        Err(match refused.len() {
+            0 => no_device(selection.device, &passed_over),
+            1 => refused.remove(0).1,
+            _ => all_refused(refused),
+        })
     }
 
     /// The real device that a choice means, whatever model is run on it.
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown backend, `NotFound` if no engine has the device, with what each said.
+    /// `InvalidArgument` for an unknown engine, `NotFound` if no engine has the device, with what each said.
     pub fn device(&self, backend: Option<&str>, choice: DeviceChoice) -> Result<Device> {
         let mut refusals = Vec::new();
         for backend in self.named(backend)? {
-            match device_of(&backend, choice) {
+            match device_of(&*backend, choice) {
                 Ok(device) => return Ok(device),
                 Err(refusal) => refusals.push(refusal),
             }
         }
         Err(no_device(choice, &refusals))
+    }
+
+    fn readers(&self, backend: Option<&str>, encoding: Encoding) -> Result<Vec<Arc<dyn Backend>>> {
+        let mut readers = self.named(backend)?;
+        readers.retain(|backend| backend.encodings().contains(&encoding));
+        match readers.is_empty() {
+            true => Err(self.no_reader(backend, encoding)),
+            false => Ok(readers),
+        }
     }
 
     fn named(&self, name: Option<&str>) -> Result<Vec<Arc<dyn Backend>>> {
@@ -130,15 +194,70 @@ impl Backends {
     }
 }
 
+/// Whether another engine may take a model that this one did not.
+fn cannot_run(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnsupportedOperation | ErrorKind::InvalidEncoding
+    )
+}
+
+fn all_refused(refused: Vec<(&'static str, Error)>) -> Error {
+    // One that takes the file for no model at all is not what a person has to hear of.
+    let kind = match refused
+        .iter()
+        .all(|(_, error)| error.kind() == ErrorKind::InvalidEncoding)
+    {
+        true => ErrorKind::InvalidEncoding,
+        false => ErrorKind::UnsupportedOperation,
+    };
+    let reports: Vec<String> = refused
+        .into_iter()
+        .map(|(name, error)| format!("{name}: {}", error.report()))
+        .collect();
+    Error::new(kind, "no backend can run the model").with_source(reports.join("; "))
+}
+
+/// Fails for a model of which parts run elsewhere, where that is not wanted.
+fn check_placement(
+    backend: &str,
+    graph: Arc<dyn Graph>,
+    selection: &Selection,
+) -> Result<Arc<dyn Graph>> {
+    let placement = graph.placement();
+    if !selection.strict_device || placement.elsewhere.is_empty() {
+        return Ok(graph);
+    }
+    const MOST: usize = 5;
+    let (count, device) = (placement.elsewhere.len(), placement.device);
+    let shown = placement.elsewhere.iter().take(MOST);
+    let mut shown: Vec<String> = shown
+        .map(|(node, device)| format!("`{node}` on {device}"))
+        .collect();
+    if count > MOST {
+        shown.push(format!("{} more", count - MOST));
+    }
+    let message = format!(
+        "{backend} runs {count} nodes of the model elsewhere than on {device}: {}",
+        shown.join(", ")
+    );
+    Err(Error::new(ErrorKind::RuntimeError, message)
+        .with_hint("run without --strict-device to allow it"))
+}
+
 /// The device of this engine that a choice means, or why there is none.
-fn device_of(
-    backend: &Arc<dyn Backend>,
-    choice: DeviceChoice,
-) -> std::result::Result<Device, String> {
+fn device_of(backend: &dyn Backend, choice: DeviceChoice) -> std::result::Result<Device, String> {
     let name = backend.name();
-    let probe = backend
-        .probe()
-        .map_err(|error| format!("{name}: {}", error.report()))?;
+    let probe = run_engine(name, || backend.probe()).map_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            // It is there and broken: somebody should know, even if another engine does the work.
+            tracing::warn!("{name} cannot be used: {}", error.report());
+        }
+        match error.kind() {
+            ErrorKind::NotFound => format!("{name} is not installed"),
+            _ => format!("{name}: {}", error.report()),
+        }
+    })?;
     let devices: Vec<Device> = probe.devices.iter().map(|info| info.device).collect();
     let found = match choice {
         DeviceChoice::Auto => devices.first(),
@@ -146,15 +265,16 @@ fn device_of(
     };
     found.copied().ok_or_else(|| {
         let has: Vec<String> = devices.iter().map(Device::to_string).collect();
-        format!(
-            "{name} {} has {}",
-            probe.version,
-            if has.is_empty() {
-                "no devices".to_owned()
-            } else {
-                has.join(", ")
-            }
-        )
+        let has = match has.is_empty() {
+            true => "no devices".to_owned(),
+            false => has.join(", "),
+        };
+        let problems: String = probe
+            .problems
+            .iter()
+            .map(|problem| format!(", {problem}"))
+            .collect();
+        format!("{name} {} has {has}{problems}", probe.version)
     })
 }
 
@@ -165,6 +285,7 @@ fn no_device(device: DeviceChoice, refusals: &[String]) -> Error {
     };
     let message = format!("no backend can use {wanted}: {}", refusals.join("; "));
     Error::new(ErrorKind::NotFound, message).with_hint(
-        "`infer devices` shows what this machine has; run without --gpu or --device to use the cpu",
+        "`infer devices` shows what this machine has, `infer engines list` what it could have; run without --gpu \
+         or --device to use the cpu",
     )
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use infer_core::Device;
+use infer_core::{Device, LoadOptions};
 use wasmtime_wasi::FsPerms;
 
 /// How guests are compiled. A compiled guest fits only an engine of the same settings.
@@ -62,6 +62,8 @@ pub struct Grants {
     pub load: bool,
     /// Devices for models that it loads itself.
     pub devices: Vec<Device>,
+    /// The engine for models that it loads itself, and how they run there; of the devices it chooses one.
+    pub engine: Selection,
 }
 
 /// A folder that a guest may reach.
@@ -83,6 +85,19 @@ impl DirGrant {
             FsPerms::ReadWrite
         }
     }
+}
+
+/// Which engine and device a person wants for a model, and how it shall run there.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// A backend's name; the first that can where absent.
+    pub backend: Option<String>,
+    /// The device.
+    pub device: DeviceChoice,
+    /// How it shall run there.
+    pub options: LoadOptions,
+    /// Whether a model of which parts run elsewhere is an error.
+    pub strict_device: bool,
 }
 
 /// The device that a person asks for.

@@ -32,12 +32,12 @@ mod registry;
 mod scheduler;
 mod threads;
 
-pub use backends::{Backends, Chosen};
+pub use backends::{Backends, EngineLibraries, Loaded};
 pub use compiled::{Kind, compile, kind};
-pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, Limits};
+pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, Limits, Selection};
 pub use describe::{GuestDescription, Import};
 pub use engine::Engine;
 pub use guest::{End, Guest, Instance, Outcome};
 pub use nn::usage::Usage;
-pub use open::{Selection, open_model};
+pub use open::open_model;
 pub use registry::{DEFAULT_NAME, Model, Registry};

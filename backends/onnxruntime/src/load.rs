@@ -34,6 +34,10 @@ pub(crate) fn load(library: &Library, request: &LoadRequest, cancel: &Cancel) ->
         ..
     } = request;
     check_precision(*device, options.precision)?;
+    if *device == Device::Cpu && options.device_memory.is_some() {
+        let message = "a limit of device memory is for a GPU, got cpu";
+        return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+    }
     let file = infer_onnx::Model::read(source)?;
     file.check_files()?;
     file.check_rules(NAME, RULES)?;

@@ -21,8 +21,8 @@ mod tests;
 use std::sync::Arc;
 
 use infer_core::{
-    Backend, Cancel, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe,
-    Result, run_engine,
+    Backend, Cancel, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadOptions,
+    LoadRequest, Precision, Probe, Result, run_engine,
 };
 
 /// The version of tract that is built in; `Cargo.toml` pins the same.
@@ -66,6 +66,7 @@ impl Backend for Tract {
             let message = format!("tract runs on cpu only, got {}", request.device);
             return Err(Error::new(ErrorKind::UnsupportedOperation, message));
         }
+        check_options(&request.options)?;
         run_engine("tract", || load::load(&request.source, cancel)).map_err(|error| {
             match error.kind() {
                 // A panic: no model that tract can run makes it panic while it reads.
@@ -78,5 +79,24 @@ impl Backend for Tract {
                 _ => error,
             }
         })
+    }
+}
+
+/// tract computes in f32 on the caller's own thread.
+fn check_options(options: &LoadOptions) -> Result<()> {
+    let refuse = |message: String| {
+        Err(Error::new(ErrorKind::UnsupportedOperation, message)
+            .with_hint("another backend may: `infer engines list`"))
+    };
+    match (options.precision, options.threads.map_or(1, usize::from)) {
+        (Precision::F16 | Precision::BF16, _) => refuse(format!(
+            "tract computes in f32, not in {}",
+            options.precision
+        )),
+        (_, 2..) => refuse("tract runs a model on one thread".to_owned()),
+        _ if options.device_memory.is_some() => {
+            refuse("tract runs on the cpu, which has no memory of a device's".to_owned())
+        }
+        _ => Ok(()),
     }
 }

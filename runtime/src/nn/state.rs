@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Cancel, Device, Dtype, Encoding, Error, ErrorKind, LoadOptions, LoadRequest, Result, Signature,
-    Source, Tensor, TensorInfo, byte_length, run_engine,
+    Cancel, Device, Dtype, Encoding, Error, ErrorKind, Result, Signature, Source, Tensor,
+    TensorInfo, byte_length,
 };
 use infer_models::Content;
 
 use crate::backends::Backends;
-use crate::config::{DeviceChoice, Grants};
+use crate::config::{DeviceChoice, Grants, Selection};
 use crate::nn::usage::{Charge, Handle, Usage};
 use crate::registry::{Model, Registry};
 use crate::scheduler::OwnSession;
@@ -132,20 +132,20 @@ impl NnState {
     ) -> Result<GuestGraph> {
         let handle = self.usage.handle()?;
         let encoding = encoding.map_or_else(|| detect(&parts), Ok)?;
-        let chosen = self
-            .backends
-            .choose(None, DeviceChoice::Exactly(device), encoding)?;
-        let backend = chosen.backend;
-        let request = LoadRequest {
-            source: Source::Memory(parts),
-            encoding,
-            device: chosen.device,
-            options: LoadOptions::default(),
+        let (backends, cancel) = (self.backends.clone(), self.cancel.clone());
+        let selection = Selection {
+            device: DeviceChoice::Exactly(device),
+            ..self.grants.engine.clone()
         };
-        let (name, cancel) = (backend.name(), self.cancel.clone());
-        let work = move || run_engine(name, || backend.load(&request, &cancel));
-        let graph = self.threads.run("infer-load", LOAD_STACK, work).await??;
-        let model = Arc::new(Model::new("a guest's own", name, encoding, graph));
+        let source = Source::Memory(parts);
+        let work = move || backends.load(&selection, (&source, encoding), &cancel);
+        let loaded = self.threads.run("infer-load", LOAD_STACK, work).await??;
+        let model = Arc::new(Model::new(
+            "a guest's own",
+            loaded.backend,
+            encoding,
+            loaded.graph,
+        ));
         Ok(GuestGraph {
             model,
             charge: Some(Arc::new(charge)),

@@ -1,12 +1,16 @@
 //! The command line: its definition, and the parsing of what clap has no type for.
 
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
-use infer::{Backends, DeviceChoice, DirGrant, Selection};
-use infer_core::Device;
+use infer::{Backends, DeviceChoice, DirGrant, EngineLibraries, Selection};
+use infer_core::{Device, LoadOptions, Performance, Precision};
 use infer_models::ModelRef;
 use tracing_subscriber::EnvFilter;
 
@@ -99,33 +103,93 @@ pub(crate) struct ModelArgs {
     pub(crate) models: Vec<ModelRef>,
 }
 
-/// Which engine and device.
+/// Which engine and device, and how models run there.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Engine and device")]
 pub(crate) struct SelectionArgs {
     /// The engine that runs the models
-    #[arg(long, default_value = "auto", value_parser = backend_names(), help_heading = "Models")]
+    #[arg(long, default_value = "auto", value_parser = backend_names())]
     backend: String,
     /// The device: auto, cpu, gpu, gpu:N or npu. One that cannot be used is an error
-    #[arg(long, default_value = "auto", value_parser = parse_device, help_heading = "Models")]
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
     /// Short for --device gpu
-    #[arg(long, conflicts_with = "device", help_heading = "Models")]
+    #[arg(long, conflicts_with = "device")]
     gpu: bool,
+    /// Take a model of which parts run on another device for an error
+    #[arg(long)]
+    strict_device: bool,
+    /// What is computed in where the model says f32: f32, f16, bf16, or auto for what the engine takes for the
+    /// fastest. All but f32 give other numbers
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = parse_precision)]
+    precision: Precision,
+    /// Threads of one inference [default: the engine's own choice]
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroUsize>,
+    /// Inferences of one model at one time [default: the engine's own choice]
+    #[arg(long, value_name = "NUMBER")]
+    streams: Option<NonZeroUsize>,
+    /// What matters more to the engine: latency or throughput [default: the engine's own choice]
+    #[arg(long, value_name = "HINT", value_parser = parse_performance)]
+    performance: Option<Performance>,
+    /// The most that the engine takes of a GPU's memory [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_device_memory: Option<u64>,
+    /// A folder in which engines may keep models that they compiled. It must be nobody else's
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    engine_cache: Option<PathBuf>,
+    #[command(flatten)]
+    libraries: LibraryArgs,
+}
+
+/// Where the engines are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine and device")]
+pub(crate) struct LibraryArgs {
+    /// ONNX Runtime's library [default: $ORT_DYLIB_PATH, else what is installed, else the system's]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ort_lib: Option<PathBuf>,
+    /// OpenVINO's library [default: $INFER_OPENVINO_LIB, else what is installed, else the system's]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    openvino_lib: Option<PathBuf>,
+}
+
+impl LibraryArgs {
+    pub(crate) fn backends(&self) -> anyhow::Result<Backends> {
+        Ok(Backends::of_machine(&EngineLibraries {
+            onnxruntime: self.ort_lib.clone(),
+            openvino: self.openvino_lib.clone(),
+        })?)
+    }
 }
 
 impl SelectionArgs {
-    pub(crate) fn selection(&self) -> Selection {
-        let backend = (self.backend != "auto").then(|| self.backend.clone());
-        let device = if self.gpu {
-            DeviceChoice::Exactly(Device::Gpu(0))
-        } else {
-            self.device
-        };
-        Selection {
-            backend,
-            device,
-            ..Selection::default()
-        }
+    pub(crate) fn backends(&self) -> anyhow::Result<Backends> {
+        self.libraries.backends()
+    }
+
+    pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
+        let cache = self
+            .engine_cache
+            .as_deref()
+            .map(private_folder)
+            .transpose()?;
+        Ok(Selection {
+            backend: (self.backend != "auto").then(|| self.backend.clone()),
+            device: match self.gpu {
+                true => DeviceChoice::Exactly(Device::Gpu(0)),
+                false => self.device,
+            },
+            options: LoadOptions {
+                precision: self.precision,
+                threads: self.threads,
+                streams: self.streams,
+                performance: self.performance,
+                device_memory: self.max_device_memory,
+                cache,
+            },
+            strict_device: self.strict_device,
+        })
     }
 }
 
@@ -192,6 +256,8 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  infer devices --json")]
 pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    pub(crate) libraries: LibraryArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -258,9 +324,44 @@ pub(crate) struct CompletionsArgs {
 }
 
 fn backend_names() -> PossibleValuesParser {
-    let backends = Backends::built_in();
-    let names = backends.all().iter().map(|backend| backend.name());
-    PossibleValuesParser::new(std::iter::once("auto").chain(names))
+    PossibleValuesParser::new(std::iter::once("auto").chain(Backends::NAMES))
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    Ok(match text {
+        "f32" => Precision::F32,
+        "f16" => Precision::F16,
+        "bf16" => Precision::BF16,
+        "auto" => Precision::Auto,
+        _ => return Err("expected f32, f16, bf16 or auto".to_owned()),
+    })
+}
+
+fn parse_performance(text: &str) -> Result<Performance, String> {
+    match text {
+        "latency" => Ok(Performance::Latency),
+        "throughput" => Ok(Performance::Throughput),
+        _ => Err("expected latency or throughput".to_owned()),
+    }
+}
+
+/// A folder of engines' code, which runs with all rights of this process: made, or found to be this user's alone.
+fn private_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
+    let data = folder.symlink_metadata()?;
+    let own = Path::new("/proc/self").metadata()?.uid();
+    anyhow::ensure!(
+        data.is_dir() && data.uid() == own && data.mode() & 0o022 == 0,
+        "expected `{}` to be a folder of this user that nobody else can write, got mode {:o} of user {}",
+        folder.display(),
+        data.mode() & 0o7777,
+        data.uid()
+    );
+    Ok(folder.canonicalize()?)
 }
 
 pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, String> {

@@ -1,6 +1,6 @@
 //! `infer devices`: what each backend is, where it was found, and what it can run on.
 
-use infer::Backends;
+use infer_core::run_engine;
 use serde::Serialize;
 
 use crate::args::DevicesArgs;
@@ -22,6 +22,7 @@ enum Found {
         version: String,
         location: String,
         devices: Vec<DeviceReport>,
+        problems: Vec<String>,
     },
     Missing {
         error: String,
@@ -36,7 +37,9 @@ struct DeviceReport {
 }
 
 pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<Status> {
-    let reports: Vec<Report> = Backends::built_in()
+    let reports: Vec<Report> = args
+        .libraries
+        .backends()?
         .all()
         .iter()
         .map(|backend| report(&**backend))
@@ -49,8 +52,9 @@ pub(crate) fn devices(args: &DevicesArgs) -> anyhow::Result<Status> {
 }
 
 fn report(backend: &dyn infer_core::Backend) -> Report {
-    let found = match backend.probe() {
+    let found = match run_engine(backend.name(), || backend.probe()) {
         Ok(probe) => Found::Usable {
+            problems: probe.problems,
             version: probe.version,
             location: probe.location,
             devices: probe
@@ -88,9 +92,14 @@ fn text(report: &Report) -> String {
     };
     text.push_str(&format!("  reads {}\n", report.encodings.join(", ")));
     match &report.found {
-        Found::Usable { devices, .. } => {
+        Found::Usable {
+            devices, problems, ..
+        } => {
             for device in devices {
                 text.push_str(&format!("  {}: {}\n", device.device, device.description));
+            }
+            for problem in problems {
+                text.push_str(&format!("  {problem}\n"));
             }
         }
         Found::Missing {

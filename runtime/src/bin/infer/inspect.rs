@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use infer::{Backends, Engine, EngineConfig, Guest, GuestDescription, Import, Kind, Registry};
+use infer::{Engine, EngineConfig, Guest, GuestDescription, Import, Kind, Registry};
 use infer_core::{Encoding, TensorInfo};
 use infer_models::{Content, Model as ModelFiles, ModelRef, ModelStore, OnnxHead};
 use serde::Serialize;
@@ -178,6 +178,8 @@ struct ModelReport {
     backend: &'static str,
     device: String,
     precision: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
     elsewhere: Vec<String>,
     inputs: Vec<TensorReport>,
     outputs: Vec<TensorReport>,
@@ -212,9 +214,9 @@ fn inspect_model(args: &InspectArgs) -> anyhow::Result<()> {
 
 fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<ModelReport> {
     let files = reference.open(&ModelStore::from_environment()?)?;
-    let selection = args.selection.selection();
+    let selection = args.selection.selection()?;
     let model = infer::open_model(
-        &Backends::built_in(),
+        &args.selection.backends()?,
         &files,
         &selection,
         &mut Registry::default(),
@@ -251,6 +253,7 @@ fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<Mode
         backend: model.backend(),
         device: placement.device.to_string(),
         precision: placement.precision.to_string(),
+        nodes: placement.nodes,
         elsewhere: placement
             .elsewhere
             .iter()
@@ -319,9 +322,13 @@ fn model_text(report: &ModelReport) -> String {
         }
     }
     text.push_str(&format!(
-        "runs on: {} on {}, {}\n",
+        "runs on: {} on {}, {}",
         report.backend, report.device, report.precision
     ));
+    if let Some(nodes) = report.nodes {
+        text.push_str(&format!(", {nodes} nodes"));
+    }
+    text.push('\n');
     for node in &report.elsewhere {
         text.push_str(&format!("  but {node}\n"));
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use infer::{
     Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, Instance, Limits, Registry,
+    Selection,
 };
 use infer_core::Device;
 use infer_models::ModelStore;
@@ -26,19 +27,18 @@ const COMPILATION: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(30);
 
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
-    let backends = Arc::new(Backends::built_in());
-    let selection = args.selection.selection();
-    // A device that cannot be used is an error, whether or not there are models to run on it.
-    let device = backends.device(selection.backend.as_deref(), selection.device)?;
+    let backends = Arc::new(args.selection.backends()?);
+    let selection = args.selection.selection()?;
+    let device = granted_device(&backends, &selection)?;
     let compiling = Compiling::start(&args);
-    let registry = open_models(&args, &backends);
+    let registry = open_models(&args, &backends, &selection);
     let Some(guest) = compiling.wait()? else {
         return Ok(timed_out(
             "the guest took too long to compile (--timeout)".to_owned(),
         ));
     };
     let registry = registry?;
-    let instance = instance(args, device, registry, backends)?;
+    let instance = instance(args, (device, selection), registry, backends)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .enable_all()
@@ -111,16 +111,29 @@ pub(crate) fn read_guest(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read the guest `{}`", path.display()))
 }
 
-fn open_models(args: &RunArgs, backends: &Backends) -> anyhow::Result<Registry> {
+/// The device that a guest may load models of its own on, beside the processor. One that cannot be used is an error,
+/// whether or not there are models to run on it.
+fn granted_device(backends: &Backends, selection: &Selection) -> anyhow::Result<Option<Device>> {
+    match selection.device {
+        // No engine is opened to find that out.
+        DeviceChoice::Auto | DeviceChoice::Exactly(Device::Cpu) => Ok(None),
+        choice => Ok(Some(backends.device(selection.backend.as_deref(), choice)?)),
+    }
+}
+
+fn open_models(
+    args: &RunArgs,
+    backends: &Backends,
+    selection: &Selection,
+) -> anyhow::Result<Registry> {
     let mut registry = Registry::default();
     if args.models.models.is_empty() {
         return Ok(registry);
     }
     let store = ModelStore::from_environment()?;
-    let selection = args.selection.selection();
     for reference in &args.models.models {
         let opened = reference.open(&store).and_then(|files| {
-            infer::open_model(backends, &files, &selection, &mut registry).map(drop)
+            infer::open_model(backends, &files, selection, &mut registry).map(drop)
         });
         opened.with_context(|| format!("cannot open the model `{reference}`"))?;
     }
@@ -129,7 +142,7 @@ fn open_models(args: &RunArgs, backends: &Backends) -> anyhow::Result<Registry> 
 
 fn instance(
     args: RunArgs,
-    device: Device,
+    (device, engine): (Option<Device>, Selection),
     registry: Registry,
     backends: Arc<Backends>,
 ) -> anyhow::Result<Instance> {
@@ -137,10 +150,7 @@ fn instance(
         .guest
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let mut devices = vec![Device::Cpu];
-    if args.selection.selection().device != DeviceChoice::Auto && device != Device::Cpu {
-        devices.push(device);
-    }
+    let devices = [Device::Cpu].into_iter().chain(device).collect();
     Ok(Instance {
         args: std::iter::once(name).chain(args.args).collect(),
         grants: Grants {
@@ -149,6 +159,7 @@ fn instance(
             network: args.grants.net,
             load: args.grants.allow_load,
             devices,
+            engine,
         },
         limits: Limits {
             timeout: args.limits.timeout,
