@@ -12,7 +12,10 @@ use crate::file_error;
 const PIECE: usize = 256 * 1024;
 
 /// The SHA-256 of a file in lower-case hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(|error| file_error("open", path, error))?;
     let (mut hasher, mut piece) = (Sha256::new(), vec![0; PIECE]);
     loop {
@@ -31,7 +34,10 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
 }
 
 /// Fails with both digests where the file has another; `hint` is the remedy.
-pub(crate) fn check(path: &Path, expected: &str, hint: &str) -> Result<()> {
+///
+/// # Errors
+/// `InvalidEncoding` for another digest, and those of the file system.
+pub fn check(path: &Path, expected: &str, hint: &str) -> Result<()> {
     let got = sha256(path)?;
     if got.eq_ignore_ascii_case(expected) {
         return Ok(());

@@ -4,16 +4,18 @@
 //! Steps: take the model's lock; done if it is there and right; download each package; make each file
 //! in a private folder beside the final one; rename. What an interrupted run left is removed first.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use infer_core::{Error, ErrorKind, Result};
+use infer_core::Result;
 use serde::Deserialize;
 
+use crate::install::{create_folder, file_error, lock, remove_folder, replace};
 use crate::manifest::{check_path, check_sha256, invalid};
+use crate::packages::{Downloader, Package};
 use crate::python::Python;
 use crate::store::needs_fetch;
-use crate::{Manifest, ModelStore, digest, file_error};
+use crate::{Manifest, ModelStore, digest};
 
 /// How a model is brought: packages, and the files made out of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -24,22 +26,6 @@ pub struct Fetch {
     pub packages: Vec<Package>,
     /// What is installed beside the manifest.
     pub files: Vec<FetchedFile>,
-}
-
-/// A wheel of the Python package index, for no particular Python or platform.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Package {
-    /// The package's name.
-    pub name: String,
-    /// Exactly this version.
-    pub version: String,
-    /// The wheel's file name.
-    pub file: String,
-    /// The wheel's size in bytes.
-    pub bytes: u64,
-    /// The wheel's digest in hexadecimal.
-    pub sha256: String,
 }
 
 /// A file that is installed: a member of a package as it is, a conversion of members, or a text.
@@ -106,10 +92,7 @@ const SCRIPTS: [(&str, &str); 7] = [
 
 impl Fetch {
     pub(crate) fn check(&self) -> Result<()> {
-        for package in &self.packages {
-            check_path(&package.file)?;
-            check_sha256(&package.file, &package.sha256)?;
-        }
+        self.packages.iter().try_for_each(Package::check)?;
         for file in &self.files {
             check_path(&file.path)?;
             check_sha256(&file.path, &file.sha256)?;
@@ -170,7 +153,8 @@ pub(crate) fn install(
         return Ok(target);
     }
     create_folder(store.folder())?;
-    let _lock = lock(&store.folder().join(format!(".{name}.lock")), progress)?;
+    let lock_path = store.folder().join(format!(".{name}.lock"));
+    let _lock = lock(&lock_path, &mut || progress(Progress::Waiting))?;
     if is_whole(&target, manifest_text, fetch) {
         progress(Progress::Present);
         return Ok(target);
@@ -195,29 +179,6 @@ fn is_whole(target: &Path, manifest_text: &str, fetch: &Fetch) -> bool {
             .all(|file| digest::check(&target.join(&file.path), &file.sha256, "").is_ok())
 }
 
-/// Waits for the lock, which the operating system takes back however the process ends.
-fn lock(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<File> {
-    let file = File::create(path).map_err(|error| file_error("create", path, error))?;
-    let locked = match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => {
-            progress(Progress::Waiting);
-            file.lock()
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    };
-    locked.map_err(|error| file_error("lock", path, error))?;
-    Ok(file)
-}
-
-/// Moves the new folder into place, and the old one, if any, out of the way.
-fn replace(made: &Path, target: &Path, replaced: &Path) -> Result<()> {
-    if target.symlink_metadata().is_ok() {
-        fs::rename(target, replaced).map_err(|error| file_error("replace", target, error))?;
-    }
-    fs::rename(made, target).map_err(|error| file_error("create", target, error))
-}
-
 struct Installation<'a> {
     python: Python<'a>,
     fetch: &'a Fetch,
@@ -233,7 +194,7 @@ impl Installation<'_> {
     ) -> Result<()> {
         let made = self.python.folder.join("made");
         create_folder(&made)?;
-        self.python.check_pip()?;
+        self.downloader().check_pip()?;
         self.make_all(progress)?;
         write(&made.join("model.toml"), manifest_text)?;
         replace(&made, target, &self.python.folder.join("replaced"))
@@ -246,7 +207,15 @@ impl Installation<'_> {
             write(&scripts.join(format!("{name}.py")), text)?;
         }
         for package in &self.fetch.packages {
-            self.download(package, progress)?;
+            let (name, total) = (package.name.as_str(), package.bytes);
+            let mut report = |done: u64| {
+                progress(Progress::Downloading {
+                    package: name,
+                    done,
+                    total,
+                });
+            };
+            self.downloader().download(package, &mut report)?;
         }
         for file in &self.fetch.files {
             self.make(file, progress)?;
@@ -254,53 +223,11 @@ impl Installation<'_> {
         Ok(())
     }
 
-    /// Downloads a package by the machine's pip, always the same file under any Python and platform.
-    fn download(&self, package: &Package, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
-        let Package { name, version, .. } = package;
-        let requirement = format!("{name}=={version}");
-        let arguments = [
-            "-m",
-            "pip",
-            "download",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--platform=any",
-            "--python-version=3.12",
-            "--progress-bar=off",
-            "--dest=packages",
-            &requirement,
-        ];
-        let mut report = |done: u64| {
-            progress(Progress::Downloading {
-                package: name,
-                done,
-                total: package.bytes,
-            })
-        };
-        report(0);
-        let temporary = self.python.temporary();
-        let mut tick = || report(largest_file(&temporary).min(package.bytes));
-        self.python.run(&format!("pip download {requirement}"), &arguments, &mut tick).map_err(|error| {
-            error.with_hint(
-                "packages come through pip as it is configured here: check the network and `python3 -m pip config list`",
-            )
-        })?;
-        report(package.bytes);
-        let wheel = self.python.folder.join("packages").join(&package.file);
-        if !wheel.is_file() {
-            let message = format!(
-                "`pip download {requirement}`: expected `{}`, got another file",
-                package.file
-            );
-            return Err(Error::new(ErrorKind::NotFound, message));
+    fn downloader(&self) -> Downloader<'_> {
+        Downloader {
+            python: self.python.program,
+            folder: self.python.folder,
         }
-        digest::check(
-            &wheel,
-            &package.sha256,
-            "the package index that pip uses gave another file: check pip's settings",
-        )
     }
 
     fn make(&self, file: &FetchedFile, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
@@ -381,30 +308,6 @@ fn last_progress(output: &Path) -> Option<(u64, u64)> {
     Some((done.parse().ok()?, total.parse().ok()?))
 }
 
-/// The size of the largest file below a folder: how far pip is with its download.
-fn largest_file(folder: &Path) -> u64 {
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() => largest_file(&entry.path()),
-        Ok(data) => data.len(),
-        Err(_) => 0,
-    };
-    entries.map(size).max().unwrap_or(0)
-}
-
-fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| file_error("create", path, error))
-}
-
-fn remove_folder(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(file_error("remove", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|error| file_error("write", path, error))
 }
@@ -413,6 +316,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use infer_core::{Error, ErrorKind};
     use std::process::Command;
     use tempfile::TempDir;
 

@@ -10,30 +10,23 @@
 mod content;
 mod digest;
 mod fetch;
+pub mod install;
 mod manifest;
 mod onnx;
+pub mod packages;
 mod python;
 mod reference;
 mod store;
 
 pub use content::Content;
-pub use fetch::{Fetch, FetchedFile, Package, Progress};
+pub use fetch::{Fetch, FetchedFile, Progress};
 pub use manifest::{
     Color, Filter, ImagePreparation, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize,
     Scores,
 };
 pub use onnx::OnnxHead;
+pub use packages::Package;
 pub use reference::{Model, ModelRef, check_name};
 pub use store::{ModelEntry, ModelStore};
 
-use infer_core::{Error, ErrorKind};
-use std::path::Path;
-
-/// An error of the file system, with the path and what was tried.
-fn file_error(action: &str, path: &Path, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::RuntimeError,
-    };
-    Error::new(kind, format!("cannot {action} `{}`", path.display())).with_source(error)
-}
+use install::file_error;

@@ -364,8 +364,11 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless the path stays inside the folder that it is relative to.
-pub(crate) fn check_path(path: &str) -> Result<()> {
+/// Fails unless the path is relative and stays inside the folder that it is relative to.
+///
+/// # Errors
+/// `InvalidArgument` with the path.
+pub fn check_path(path: &str) -> Result<()> {
     let plain = Path::new(path)
         .components()
         .all(|part| matches!(part, Component::Normal(_)));

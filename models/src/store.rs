@@ -3,11 +3,11 @@
 //! One folder per model, named after it, with a `model.toml`. The known models' manifests are built in
 //! (`models/known`); [`ModelStore::get`] installs one. A folder that a person put there works as well.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 use infer_core::{Error, ErrorKind, Result};
 
+use crate::install::{hint_for_unknown, user_folder};
 use crate::manifest::invalid;
 use crate::{Manifest, Progress, check_name, fetch};
 
@@ -58,28 +58,7 @@ impl ModelStore {
     /// # Errors
     /// `NotFound` where no variable says where the user's data is.
     pub fn from_environment() -> Result<ModelStore> {
-        let path = |name: &str| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let home = path("INFER_HOME")
-            .or_else(|| {
-                path("XDG_DATA_HOME")
-                    .filter(|path| path.is_absolute())
-                    .map(|path| path.join("infer"))
-            })
-            .or_else(|| path("HOME").map(|path| path.join(".local/share/infer")));
-        let home = home.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                "expected a folder for models in INFER_HOME, XDG_DATA_HOME or HOME, got none",
-            )
-        })?;
-        // Absolute, since programs that fill it run in folders of their own.
-        let home =
-            std::path::absolute(&home).map_err(|error| crate::file_error("find", &home, error))?;
-        Ok(ModelStore::at(home.join("models")))
+        Ok(ModelStore::at(user_folder("models")?.join("models")))
     }
 
     /// A store in the given folder.
@@ -184,11 +163,7 @@ impl ModelStore {
     fn unknown(&self, name: &str) -> Error {
         let mut names: Vec<String> = KNOWN.iter().map(|(name, _)| (*name).to_owned()).collect();
         names.extend(self.put_there());
-        let near = names.iter().min_by_key(|other| distance(name, other));
-        let hint = match near.filter(|other| distance(name, other) <= 1 + other.len() / 4) {
-            Some(other) => format!("did you mean `{other}`?"),
-            None => format!("known models: {}", names.join(", ")),
-        };
+        let hint = hint_for_unknown(name, &names, "models");
         let message = format!(
             "model `{}`: no such file, folder or known model",
             name.escape_debug()
@@ -202,21 +177,6 @@ fn known(name: &str) -> Option<&'static str> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, manifest)| *manifest)
-}
-
-/// How many letters must be added, removed or replaced to come from one name to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, letter) in from.chars().take(2 * to.len() + 8).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 /// Checks that a manifest that is built in can be fetched.
@@ -262,18 +222,6 @@ mod tests {
             {
                 assert!(digest(labels).is_some(), "{}: {labels}", entry.name);
             }
-        }
-    }
-
-    #[test]
-    fn distances() {
-        for (from, to, expected) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("magica", "magika", 1),
-            ("abc", "bcd", 2),
-        ] {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
         }
     }
 }
