@@ -58,7 +58,7 @@ impl Backends {
         let cuda = cuda_folders(&store);
         Ok(Backends::new(vec![
             Arc::new(infer_onnxruntime::OnnxRuntime::new(onnxruntime, cuda)),
-            // Arc::new(infer_openvino::OpenVino::new(openvino)),
+            Arc::new(infer_openvino::OpenVino::new(openvino)),
             Arc::new(infer_tract::Tract),
         ]))
     }
