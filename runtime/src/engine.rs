@@ -6,7 +6,7 @@ use infer_core::{Error, ErrorKind, Result};
 
 use crate::config::EngineConfig;
 use crate::host::Host;
-use crate::nn::{wit, witx};
+use crate::nn::{types, wit, witx};
 use crate::threads::Threads;
 
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
@@ -85,6 +85,7 @@ fn component_linker(wasmtime: &wasmtime::Engine) -> wasmtime::Result<component::
     let mut linker = component::Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wit::add_to_linker(&mut linker)?;
+    types::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

@@ -20,6 +20,7 @@ use crate::config::{Grants, Limits};
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::nn::state::NnState;
+use crate::nn::types;
 use crate::nn::usage::Usage;
 use crate::registry::Registry;
 
@@ -33,6 +34,8 @@ const GRACE: Duration = Duration::from_millis(30);
 pub struct Guest {
     engine: Engine,
     program: Program,
+    /// Whether it knows dtypes that wasi-nn does not name.
+    more_dtypes: bool,
 }
 
 #[derive(Clone)]
@@ -164,6 +167,10 @@ impl Guest {
         Ok(Guest {
             engine: engine.clone(),
             program: Program::Component(command),
+            more_dtypes: component
+                .component_type()
+                .imports(engine.wasmtime())
+                .any(|(name, _)| name == types::TENSOR_TYPES),
         })
     }
 
@@ -184,6 +191,8 @@ impl Guest {
         Ok(Guest {
             engine: engine.clone(),
             program: Program::Module(instance),
+            // The ABI hands out bytes, and says no dtype of any.
+            more_dtypes: true,
         })
     }
 
@@ -234,6 +243,7 @@ impl Guest {
             usage,
             cancel: cancel.clone(),
             threads: self.engine.threads().clone(),
+            more_dtypes: self.more_dtypes,
         };
         let host = Host::new(wasi, nn, limits.memory, limits.handles);
         let mut store = Store::new(self.engine.wasmtime(), host);

@@ -2,11 +2,12 @@
 //!
 //! [`state`] does what wasi-nn does, on plain Rust values: models by name, models of the guest's own,
 //! contexts, `compute`. [`wit`] serves it to components (`wasi:nn`), [`witx`] to core modules
-//! (`wasi_ephemeral_nn`); each only moves values across its ABI and maps errors. [`usage`] keeps the
-//! books, [`info`] makes `NAME#info`.
+//! (`wasi_ephemeral_nn`); each only moves values across its ABI and maps errors. [`types`] adds dtypes that
+//! wasi-nn does not name. [`usage`] keeps the books, [`info`] makes `NAME#info`.
 
 pub(crate) mod info;
 pub(crate) mod state;
+pub(crate) mod types;
 pub(crate) mod usage;
 pub(crate) mod wit;
 pub(crate) mod witx;

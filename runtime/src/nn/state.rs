@@ -40,6 +40,8 @@ pub(crate) struct NnState {
     pub(crate) usage: Arc<Usage>,
     pub(crate) cancel: Cancel,
     pub(crate) threads: Threads,
+    /// Whether the guest knows dtypes that wasi-nn does not name.
+    pub(crate) more_dtypes: bool,
 }
 
 /// wasi-nn's execution targets.
@@ -183,7 +185,9 @@ impl NnState {
     pub(crate) fn context(&self, graph: &GuestGraph) -> Result<GuestContext> {
         let handle = self.usage.handle()?;
         let signature = graph.model.signature();
-        check_carried(signature)?;
+        if !self.more_dtypes {
+            check_carried(signature)?;
+        }
         let slots = (signature.inputs.len() + signature.outputs.len()) * size_of::<Option<Held>>();
         let slots = self.usage.charge("a context", slots as u64)?;
         Ok(GuestContext {
@@ -285,7 +289,7 @@ fn check_carried(signature: &Signature) -> Result<()> {
     }
 }
 
-pub(crate) fn not_carried(what: &str, name: &str, dtype: Dtype) -> Error {
+fn not_carried(what: &str, name: &str, dtype: Dtype) -> Error {
     let carried: Vec<String> = Dtype::WASI_NN.iter().map(Dtype::to_string).collect();
     let carried = carried.join(", ");
     Error::new(
@@ -294,6 +298,7 @@ pub(crate) fn not_carried(what: &str, name: &str, dtype: Dtype) -> Error {
             "{what} `{name}` has dtype {dtype}, which wasi-nn does not carry: expected one of {carried}"
         ),
     )
+    .with_hint("a component that imports `infer:nn/tensor-types` can use it")
 }
 
 fn detect(parts: &[Bytes]) -> Result<Encoding> {

@@ -16,7 +16,7 @@ use wasmtime_wasi::WasiView;
 use crate::host::Host;
 
 use crate::nn::state::{
-    GuestContext, GuestGraph, Held, MOST_DIMENSIONS, Target, check_parts, check_rank, not_carried,
+    GuestContext, GuestGraph, Held, MOST_DIMENSIONS, Target, check_parts, check_rank,
 };
 use crate::nn::usage::{Charge, Handle};
 use generated::wasi::nn::errors::ErrorCode;
@@ -49,9 +49,15 @@ mod generated {
 #[allow(unreachable_pub, reason = "generated code re-exports it")]
 pub struct GuestTensor {
     dimensions: Vec<u32>,
-    ty: TensorType,
+    dtype: Dtype,
     content: Result<Held, Error>,
     _handle: Handle,
+}
+
+impl GuestTensor {
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
 }
 
 /// What a guest reads of a failure.
@@ -90,7 +96,7 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     tensor.func_wrap(
         "[constructor]tensor",
         |store, (dimensions, ty, data): (WasmList<u32>, TensorType, WasmList<u8>)| {
-            Ok((new_tensor(store, &dimensions, ty, &data)?,))
+            Ok((new_tensor(store, &dimensions, dtype(ty), &data)?,))
         },
     )?;
     tensor.func_wrap(
@@ -108,7 +114,9 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     tensor.func_wrap(
         "[method]tensor.ty",
         |mut store, (tensor,): (Resource<GuestTensor>,)| {
-            Ok((store.data_mut().ctx().table.get(&tensor)?.ty,))
+            let dtype = store.data_mut().ctx().table.get(&tensor)?.dtype;
+            // `types` has the name of any other.
+            Ok((tensor_type(dtype).unwrap_or(TensorType::U8),))
         },
     )?;
     tensor.func_wrap(
@@ -126,10 +134,11 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )
 }
 
-fn new_tensor(
+/// Makes a tensor; what is wrong with it is kept in it.
+pub(crate) fn new_tensor(
     mut store: StoreContextMut<'_, Host>,
     dimensions: &WasmList<u32>,
-    ty: TensorType,
+    dtype: Dtype,
     data: &WasmList<u8>,
 ) -> wasmtime::Result<Resource<GuestTensor>> {
     let given = dimensions.as_le_slice(&store);
@@ -143,7 +152,7 @@ fn new_tensor(
         Ok(handle) => {
             let shape = kept.iter().map(|dimension| *dimension as usize).collect();
             let content = check_rank(given.len())
-                .and_then(|()| nn.tensor(dtype(ty), shape, data.as_le_slice(&store)));
+                .and_then(|()| nn.tensor(dtype, shape, data.as_le_slice(&store)));
             (content, handle)
         }
         // Past these handles no value is left that could tell the guest: it ends here.
@@ -151,7 +160,7 @@ fn new_tensor(
     };
     let tensor = GuestTensor {
         dimensions: kept,
-        ty,
+        dtype,
         content,
         _handle: handle,
     };
@@ -276,13 +285,13 @@ impl Host {
         let computed = nn.compute(context, inputs).await;
         let outputs = &context.model().signature().outputs;
         let name = |(held, info): (Held, &infer_core::TensorInfo)| {
-            let (dimensions, ty) = describe(&held, &info.name)?;
+            let dimensions = describe(&held, &info.name)?;
             let handle = nn.usage.handle()?;
             Ok((
                 info.name.clone(),
                 GuestTensor {
                     dimensions,
-                    ty,
+                    dtype: held.tensor.dtype(),
                     content: Ok(held),
                     _handle: handle,
                 },
@@ -304,19 +313,14 @@ fn arrange(signature: &Signature, named: Vec<(String, GuestTensor)>) -> Result<V
     signature.arrange(named.into_iter().map(content).collect::<Result<_, _>>()?)
 }
 
-fn describe(held: &Held, name: &str) -> Result<(Vec<u32>, TensorType), Error> {
-    let (shape, dtype) = (held.tensor.shape(), held.tensor.dtype());
-    let dimensions = shape
-        .iter()
-        .map(|dimension| u32::try_from(*dimension))
-        .collect::<Result<_, _>>()
-        .map_err(|_| {
-            let message =
-                format!("output `{name}` has dimensions {shape:?}: expected each below 4294967296");
-            Error::new(ErrorKind::TooLarge, message)
-        })?;
-    let ty = tensor_type(dtype).ok_or_else(|| not_carried("output", name, dtype))?;
-    Ok((dimensions, ty))
+fn describe(held: &Held, name: &str) -> Result<Vec<u32>, Error> {
+    let shape = held.tensor.shape();
+    let dimensions = shape.iter().map(|dimension| u32::try_from(*dimension));
+    dimensions.collect::<Result<_, _>>().map_err(|_| {
+        let message =
+            format!("output `{name}` has dimensions {shape:?}: expected each below 4294967296");
+        Error::new(ErrorKind::TooLarge, message)
+    })
 }
 
 impl inference::Host for Host {}

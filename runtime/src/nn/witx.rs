@@ -16,8 +16,8 @@
 //!
 //! A part is an address and a number of bytes. A tensor is the dimensions' address and number, a dtype in
 //! one byte and three of padding, the elements' address and number of bytes. All numbers are 32-bit
-//! little-endian. The last two functions are WasmEdge's: the ABI itself has no drop. Dtype 6 (BF16) is
-//! ours: the ABI's own list ends before it.
+//! little-endian. The last two functions are WasmEdge's: the ABI itself has no drop. Dtypes 6
+//! (BF16) and 7 to 13 (bool, i8, i16, u16, u32, u64, string) are ours: the ABI's own list ends before them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -445,7 +445,14 @@ fn dtype_of(tag: u8) -> Result<Dtype> {
         4 => Dtype::I32,
         5 => Dtype::I64,
         6 => Dtype::BF16,
-        _ => return Err(invalid(format!("expected a dtype from 0 to 6, got {tag}"))),
+        7 => Dtype::Bool,
+        8 => Dtype::I8,
+        9 => Dtype::I16,
+        10 => Dtype::U16,
+        11 => Dtype::U32,
+        12 => Dtype::U64,
+        13 => Dtype::String,
+        _ => return Err(invalid(format!("expected a dtype from 0 to 13, got {tag}"))),
     })
 }
 

@@ -11,9 +11,10 @@ use std::marker::PhantomData;
 /// The bindings as `wit-bindgen` makes them.
 #[allow(missing_docs, reason = "generated from the WIT file")]
 pub mod bindings {
-    wit_bindgen::generate!({ world: "ml", path: "wit" });
+    wit_bindgen::generate!({ world: "infer:nn/guest", path: "wit", generate_all });
 }
 
+pub use bindings::infer::nn::tensor_types;
 pub use bindings::wasi::nn::{errors, graph, inference, tensor};
 
 /// Whether inputs are told apart by position; here names decide.
@@ -105,6 +106,17 @@ pub fn send(view: &View<'_>) -> tensor::Tensor {
     tensor::Tensor::new(view.dimensions, view.dtype.into(), view.data)
 }
 
+/// Makes a tensor of an element type that wasi-nn has no name for. A guest that calls this imports
+/// `infer:nn/tensor-types`, which only infer has.
+pub fn send_extended(dtype: tensor_types::TensorType, dimensions: &[u32], data: &[u8]) -> tensor::Tensor {
+    tensor_types::create(dimensions, dtype, data)
+}
+
+/// The element type of a tensor where wasi-nn has no name for it. Imports as [`send_extended`] does.
+pub fn extended_type(tensor: &tensor::Tensor) -> Option<tensor_types::TensorType> {
+    tensor_types::ty(tensor)
+}
+
 /// The outputs of one run.
 pub struct Results<'context> {
     names: Vec<String>,
@@ -116,6 +128,11 @@ impl Results<'_> {
     /// The outputs' names, in the model's order.
     pub fn names(&self) -> Option<&[String]> {
         Some(&self.names)
+    }
+
+    /// The outputs' tensors, in the model's order.
+    pub fn tensors(&self) -> &[tensor::Tensor] {
+        &self.tensors
     }
 
     /// Copies one output here. The expected number of bytes is not needed: the host says it.

@@ -1,0 +1,181 @@
+//! What an ONNX model wants of its inputs and the engine does not check, looked at before each run:
+//! dimensions that have to agree, and indices that have to be inside.
+
+use std::collections::BTreeMap;
+
+use infer_core::{Dtype, Error, ErrorKind, Result, Signature, Tensor, clip};
+
+use crate::onnx::{Graph, Model, Node};
+
+/// What is looked at before a run.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    /// Dimensions that go by one name, each with the inputs and axes where it stands. They must agree in
+    /// a call; the engine would repeat the one of size 1.
+    shared: Vec<(String, Vec<(usize, usize)>)>,
+    /// Inputs that are indices; for one that is outside the engine would give zeros.
+    indices: Vec<Indices>,
+}
+
+/// An input that `Gather` takes for indices.
+#[derive(Debug)]
+struct Indices {
+    input: usize,
+    size: Size,
+}
+
+/// What the indices go into.
+#[derive(Debug)]
+enum Size {
+    /// So many elements.
+    Of(usize),
+    /// An axis of another input, counted from the end where negative.
+    OfInput(usize, i64),
+}
+
+impl Checks {
+    /// The checks for a model, none where it is not ONNX.
+    pub(crate) fn of(model: Option<&Model>) -> Checks {
+        let Some(graph) = model.and_then(|model| model.graph.as_ref()) else {
+            return Checks::default();
+        };
+        let names: Vec<&str> = graph
+            .given_inputs()
+            .into_iter()
+            .map(|input| input.name.as_str())
+            .collect();
+        Checks {
+            shared: shared(graph),
+            indices: graph
+                .nodes
+                .iter()
+                .filter_map(|node| Indices::of(node, graph, &names))
+                .collect(),
+        }
+    }
+
+    /// Checks the inputs of a run, which are in the signature's order and fit it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for dimensions of one name that differ, and for an index that is outside.
+    pub(crate) fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
+        for (name, places) in &self.shared {
+            check_equal(name, places, inputs, signature)?;
+        }
+        self.indices
+            .iter()
+            .try_for_each(|indices| indices.check(inputs, signature))
+    }
+}
+
+fn shared(graph: &Graph) -> Vec<(String, Vec<(usize, usize)>)> {
+    let mut places: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+    for (input, value) in graph.given_inputs().into_iter().enumerate() {
+        for (axis, name) in value.symbols() {
+            let places = places.entry(name.to_owned()).or_default();
+            places.push((input, axis));
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    places.into_iter().collect()
+}
+
+fn check_equal(
+    name: &str,
+    places: &[(usize, usize)],
+    inputs: &[Tensor],
+    signature: &Signature,
+) -> Result<()> {
+    let size = |&(input, axis): &(usize, usize)| inputs[input].shape().get(axis).copied();
+    let (first, rest) = (places[0], &places[1..]);
+    let Some(other) = rest.iter().find(|place| size(place) != size(&first)) else {
+        return Ok(());
+    };
+    let shown = |place: &(usize, usize)| {
+        let size = size(place).map_or_else(|| "missing".to_owned(), |size| size.to_string());
+        let input = clip(&signature.inputs[place.0].name);
+        format!("{size} in input `{input}` (axis {})", place.1)
+    };
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "dimension `{}` is {}, but {}",
+            clip(name),
+            shown(&first),
+            shown(other)
+        ),
+    ))
+}
+
+impl Indices {
+    /// The check for a node whose indices are an input of the model's.
+    fn of(node: &Node, graph: &Graph, names: &[&str]) -> Option<Indices> {
+        if !matches!(node.operator.as_str(), "Gather" | "GatherElements") {
+            return None;
+        }
+        let [data, indices] = node.inputs.as_slice() else {
+            return None;
+        };
+        let place = |name: &String| names.iter().position(|input| input == name);
+        let input = place(indices)?;
+        let axis = node.attributes.iter().find(|a| a.name == "axis");
+        let axis = axis.map_or(0, |a| a.int);
+        let size = match place(data) {
+            Some(data) => Size::OfInput(data, axis),
+            None => {
+                let constant = graph.initializers.iter().find(|t| t.name == *data)?;
+                let dims = &constant.dims;
+                Size::Of(usize::try_from(dims[axis_of(axis, dims.len())?]).ok()?)
+            }
+        };
+        Some(Indices { input, size })
+    }
+
+    fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
+        let size = match self.size {
+            Size::Of(size) => size,
+            Size::OfInput(input, axis) => {
+                let shape = inputs[input].shape();
+                match axis_of(axis, shape.len()) {
+                    Some(axis) => shape[axis],
+                    None => return Ok(()),
+                }
+            }
+        };
+        let end = i64::try_from(size).unwrap_or(i64::MAX);
+        let outside = |index: &i64| !(-end..end).contains(index);
+        match numbers(&inputs[self.input])?.into_iter().find(outside) {
+            None => Ok(()),
+            Some(index) => {
+                let name = clip(&signature.inputs[self.input].name);
+                let message = format!(
+                    "input `{name}`: expected indices of -{end} to below {end}, got {index}"
+                );
+                Err(Error::new(ErrorKind::InvalidArgument, message))
+            }
+        }
+    }
+}
+
+fn axis_of(axis: i64, rank: usize) -> Option<usize> {
+    let rank = i64::try_from(rank).ok()?;
+    let axis = if axis < 0 { axis + rank } else { axis };
+    (0..rank).contains(&axis).then_some(axis as usize)
+}
+
+/// The elements of a tensor of indices; none for other dtypes, which the engine does not take for some.
+fn numbers(tensor: &Tensor) -> Result<Vec<i64>> {
+    let bytes = tensor.host()?;
+    Ok(match tensor.dtype() {
+        Dtype::I64 => {
+            let (numbers, _) = bytes.as_chunks();
+            numbers.iter().map(|n| i64::from_le_bytes(*n)).collect()
+        }
+        Dtype::I32 => {
+            let (numbers, _) = bytes.as_chunks();
+            let wide = numbers.iter().map(|n| i32::from_le_bytes(*n).into());
+            wide.collect()
+        }
+        _ => Vec::new(),
+    })
+}

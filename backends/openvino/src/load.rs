@@ -1,0 +1,273 @@
+//! From a model's files or bytes to a compiled model.
+//!
+//! Steps: options to properties; look at what was given (`onnx`, `ir`, `tensorflow`), so that the engine
+//! gets nothing that is not of the stated encoding, reaches other files or is answered wrongly; have it
+//! read and compile; take the signature from the compiled model (`describe`).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use infer_core::{
+    Cancel, Dtype, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, Source, Tensor,
+};
+
+use crate::checks::Checks;
+use crate::graph::{Kept, OpenVinoGraph, Parts};
+use crate::library::Engine;
+use crate::native::{Answer, Failure, Model, NativeTensor};
+use crate::tensorflow::NamedFile;
+use crate::{devices, files, ir, onnx, options, refuse, tensorflow};
+
+/// What the engine reads of the contract's encodings.
+pub(crate) const ENCODINGS: &[Encoding] = &[
+    Encoding::OpenVino,
+    Encoding::Onnx,
+    Encoding::TensorFlow,
+    Encoding::TensorFlowLite,
+];
+
+/// A model that was read, and what is known of it besides.
+struct Read {
+    model: Model,
+    onnx: Option<onnx::Model>,
+    stateful: bool,
+    kept: Kept,
+    /// Until it is compiled, the engine may still read the file.
+    _file: Option<NamedFile>,
+}
+
+/// Loads a model. The engine cannot be stopped while it reads or compiles.
+pub(crate) fn load(
+    engine: &'static Engine,
+    request: &LoadRequest,
+    cancel: &Cancel,
+) -> Result<Arc<dyn Graph>> {
+    check_parts(request)?;
+    let device = devices::name_of(engine, request.device)?;
+    let properties = options::properties(engine, &device, &request.options)?;
+    cancel.check()?;
+    let read = read(engine, request)?;
+    cancel.check()?;
+    let compiled = engine
+        .core
+        .compile(&read.model, &device, &properties)
+        .map_err(|failure| unsupported("OpenVINO could not compile the model", failure))?;
+    let placement = options::placement(&compiled, request.options.precision, request.device)?;
+    let checks = Checks::of(read.onnx.as_ref());
+    let graph = OpenVinoGraph::new(
+        Parts {
+            compiled,
+            placement,
+            precision: request.options.precision,
+            checks,
+            stateful: read.stateful,
+            kept: read.kept,
+        },
+        read.onnx.as_ref(),
+    )?;
+    cancel.check()?;
+    Ok(Arc::new(graph))
+}
+
+fn check_parts(request: &LoadRequest) -> Result<()> {
+    let got = match &request.source {
+        Source::Files(paths) => paths.len(),
+        Source::Memory(parts) => parts.len(),
+    };
+    let (right, expected) = match (request.encoding, &request.source) {
+        (Encoding::OpenVino, Source::Files(_)) => (matches!(got, 1 | 2), "1 or 2 parts"),
+        (Encoding::OpenVino, Source::Memory(_)) => (got == 2, "2 parts"),
+        _ => (got == 1, "1 part"),
+    };
+    match right {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "a model of encoding {} has {expected}, got {got}",
+                request.encoding
+            ),
+        )),
+    }
+}
+
+fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
+    match (request.encoding, &request.source) {
+        (Encoding::Onnx, Source::Files(paths)) => read_onnx_file(engine, &paths[0]),
+        (Encoding::Onnx, Source::Memory(parts)) => read_onnx_bytes(engine, parts[0].clone()),
+        (Encoding::OpenVino, Source::Files(paths)) => {
+            read_ir_files(engine, &paths[0], paths.get(1).map(PathBuf::as_path))
+        }
+        (Encoding::OpenVino, Source::Memory(parts)) => read_ir_bytes(engine, &parts[0], &parts[1]),
+        (Encoding::TensorFlow, Source::Files(paths)) => read_tensorflow(engine, &paths[0]),
+        (Encoding::TensorFlow, Source::Memory(parts)) => {
+            tensorflow::check_frozen(parts[0].clone())?;
+            read_plain(engine, NamedFile::holding(&parts[0], "pb")?)
+        }
+        (_, Source::Files(paths)) => {
+            tensorflow::check_lite(&map_file(&paths[0])?)?;
+            read_plain(engine, NamedFile::of(&paths[0], "tflite")?)
+        }
+        (_, Source::Memory(parts)) => {
+            tensorflow::check_lite(&parts[0])?;
+            read_plain(engine, NamedFile::holding(&parts[0], "tflite")?)
+        }
+    }
+}
+
+fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
+    let bytes = map_file(path)?;
+    let model = onnx::decode(bytes.clone())?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let has_files = files::check(&model, Some(folder))?;
+    refuse::check(&model)?;
+    // The engine goes by a file's ending.
+    let by_name = path.extension().is_some_and(|ending| ending == "onnx");
+    let answer = match by_name || has_files {
+        true => engine.core.read_file(path, None),
+        false => engine.core.read_memory(&bytes, None),
+    };
+    Ok(onnx_read(read_as_onnx(answer)?, model))
+}
+
+fn read_onnx_bytes(engine: &Engine, bytes: Bytes) -> Result<Read> {
+    let model = onnx::decode(bytes.clone())?;
+    files::check(&model, None)?;
+    refuse::check(&model)?;
+    let read = read_as_onnx(engine.core.read_memory(&bytes, None))?;
+    Ok(onnx_read(read, model))
+}
+
+fn read_as_onnx(answer: Answer<Model>) -> Result<Model> {
+    answer.map_err(|failure| unsupported("OpenVINO could not read the model", failure))
+}
+
+fn onnx_read(model: Model, onnx: onnx::Model) -> Read {
+    Read {
+        model,
+        onnx: Some(onnx),
+        stateful: false,
+        kept: None,
+        _file: None,
+    }
+}
+
+fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<Read> {
+    let stateful = ir::is_stateful(&map_file(xml)?)?;
+    if let Some(weights) = weights {
+        drop(File::open(weights).map_err(|error| unreadable(weights, error))?);
+    }
+    let model = engine.core.read_file(xml, weights).map_err(not_ir)?;
+    Ok(Read {
+        model,
+        onnx: None,
+        stateful,
+        kept: None,
+        _file: None,
+    })
+}
+
+/// The engine does not copy the weights, so they are kept for as long as the graph.
+fn read_ir_bytes(engine: &Engine, xml: &Bytes, weights: &Bytes) -> Result<Read> {
+    let stateful = ir::is_stateful(xml)?;
+    ir::check_names_no_file(xml)?;
+    let kept = Tensor::copied_from(Dtype::U8, vec![weights.len()], weights)?.host()?;
+    let tensor = weights_tensor(&kept)
+        .map_err(|failure| unsupported("OpenVINO could not take the weights", failure))?;
+    let model = engine
+        .core
+        .read_memory(xml, tensor.as_ref())
+        .map_err(not_ir)?;
+    Ok(Read {
+        model,
+        onnx: None,
+        stateful,
+        kept: Some(kept),
+        _file: None,
+    })
+}
+
+#[allow(unsafe_code, reason = "lending the weights to the engine")]
+fn weights_tensor(weights: &Bytes) -> Answer<Option<NativeTensor>> {
+    if weights.is_empty() {
+        return Ok(None);
+    }
+    let shape = [weights.len()];
+    // SAFETY: the caller keeps the bytes for as long as the graph; the engine only reads weights.
+    let tensor = unsafe { NativeTensor::over(Dtype::U8, &shape, weights.as_ptr().cast_mut()) };
+    tensor.map(Some)
+}
+
+fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
+    let folder = match path.file_name() {
+        Some(name) if name == "saved_model.pb" => path.parent(),
+        _ => path.is_dir().then_some(path),
+    };
+    let Some(folder) = folder else {
+        tensorflow::check_frozen(map_file(path)?)?;
+        return read_plain(engine, NamedFile::of(path, "pb")?);
+    };
+    let description = folder.join("saved_model.pb");
+    if !description.is_file() {
+        let message = format!(
+            "not a TensorFlow SavedModel: expected `{}`",
+            description.display()
+        );
+        return Err(Error::new(ErrorKind::InvalidEncoding, message));
+    }
+    let answer = engine.core.read_file(folder, None);
+    Ok(plain_read(read_other(answer)?, None))
+}
+
+fn read_plain(engine: &Engine, file: NamedFile) -> Result<Read> {
+    let model = read_other(engine.core.read_file(&file.path, None))?;
+    Ok(plain_read(model, Some(file)))
+}
+
+fn plain_read(model: Model, file: Option<NamedFile>) -> Read {
+    Read {
+        model,
+        onnx: None,
+        stateful: false,
+        kept: None,
+        _file: file,
+    }
+}
+
+fn read_other(answer: Answer<Model>) -> Result<Model> {
+    answer.map_err(|failure| unsupported("OpenVINO could not read the model", failure))
+}
+
+/// An operator that the engine lacks is told from what is no model by the engine's text alone.
+fn not_ir(failure: Failure) -> Error {
+    let text = failure.text.to_lowercase();
+    if text.contains("unsupported") || text.contains("not supported") {
+        return unsupported("OpenVINO could not read the model", failure);
+    }
+    Error::new(ErrorKind::InvalidEncoding, "not a valid OpenVINO model").with_source(failure)
+}
+
+fn unsupported(message: &str, failure: Failure) -> Error {
+    Error::new(ErrorKind::UnsupportedOperation, message)
+        .with_source(failure)
+        .with_hint("another backend may run this model")
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("cannot read `{}`", path.display());
+    Error::new(ErrorKind::NotFound, message).with_source(error)
+}
+
+#[allow(unsafe_code, reason = "mapping a file")]
+fn map_file(path: &Path) -> Result<Bytes> {
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    // SAFETY: the map is only read. A file that somebody truncates meanwhile would fault: model files
+    // belong to the person who runs the host, not to a guest.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| unreadable(path, error))?;
+    Ok(Bytes::from_owner(map))
+}

@@ -1,0 +1,102 @@
+//! What has to be known of TensorFlow models: that the bytes are one, and files under the names that the
+//! engine expects.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use infer_core::{Error, ErrorKind, Result};
+use prost::Message;
+use tempfile::TempDir;
+
+/// The nodes of a frozen graph; the numbers are those of graph.proto.
+#[derive(Clone, PartialEq, Message)]
+struct FrozenGraph {
+    #[prost(message, repeated, tag = "1")]
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Node {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    operator: String,
+}
+
+/// Checks that the bytes are a frozen graph.
+///
+/// # Errors
+/// `InvalidEncoding` if not.
+pub(crate) fn check_frozen(bytes: Bytes) -> Result<()> {
+    let graph = FrozenGraph::decode(bytes).map_err(|error| {
+        invalid("not a valid TensorFlow frozen graph: it does not decode").with_source(error)
+    })?;
+    let whole = |node: &Node| !node.name.is_empty() && !node.operator.is_empty();
+    match !graph.nodes.is_empty() && graph.nodes.iter().all(whole) {
+        true => Ok(()),
+        false => Err(invalid(
+            "not a valid TensorFlow frozen graph: expected nodes with names and operators",
+        )),
+    }
+}
+
+/// Checks that the bytes are a TensorFlow Lite model.
+///
+/// # Errors
+/// `InvalidEncoding` if not.
+pub(crate) fn check_lite(bytes: &[u8]) -> Result<()> {
+    match bytes.get(4..8) {
+        Some(b"TFL3") => Ok(()),
+        _ => Err(invalid(
+            "not a valid TensorFlow Lite model: it does not say `TFL3`",
+        )),
+    }
+}
+
+/// A file under a name that the engine knows an encoding by, and the private folder that it may be in.
+pub(crate) struct NamedFile {
+    pub(crate) path: PathBuf,
+    /// Removed, with the file in it, when dropped.
+    _folder: Option<TempDir>,
+}
+
+impl NamedFile {
+    /// The file itself if it has the ending, else a link to it.
+    pub(crate) fn of(path: &Path, ending: &str) -> Result<NamedFile> {
+        if path.extension().is_some_and(|found| found == ending) {
+            return Ok(NamedFile {
+                path: path.to_owned(),
+                _folder: None,
+            });
+        }
+        let target = path.canonicalize().map_err(no_folder)?;
+        NamedFile::made(ending, |link| std::os::unix::fs::symlink(target, link))
+    }
+
+    /// A file of these bytes that nobody else can read.
+    pub(crate) fn holding(bytes: &[u8], ending: &str) -> Result<NamedFile> {
+        NamedFile::made(ending, |path| std::fs::write(path, bytes))
+    }
+
+    fn made(ending: &str, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<NamedFile> {
+        let folder = tempfile::Builder::new()
+            .prefix("infer-")
+            .tempdir()
+            .map_err(no_folder)?;
+        let path = folder.path().join(format!("model.{ending}"));
+        make(&path).map_err(no_folder)?;
+        Ok(NamedFile {
+            path,
+            _folder: Some(folder),
+        })
+    }
+}
+
+fn no_folder(error: std::io::Error) -> Error {
+    let message = "cannot put the model into a temporary folder, from which OpenVINO reads it";
+    Error::new(ErrorKind::RuntimeError, message).with_source(error)
+}
+
+fn invalid(message: &str) -> Error {
+    Error::new(ErrorKind::InvalidEncoding, message)
+}
