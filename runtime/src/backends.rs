@@ -106,9 +106,10 @@ impl Backends {
                 .and_then(|graph| check_placement(name, graph, selection));
             match loaded {
                 Ok(graph) => {
-                    let reason = match passed_over.is_empty() {
-                        true => format!("the first backend that reads {encoding}"),
-                        false => passed_over.join("; "),
+                    let reason = match (&selection.backend, passed_over.is_empty()) {
+                        (Some(_), _) => "as asked".to_owned(),
+                        (None, true) => format!("the first backend that reads {encoding}"),
+                        (None, false) => passed_over.join("; "),
                     };
                     return Ok(Loaded {
                         backend: name,
