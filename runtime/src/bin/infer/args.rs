@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     Devices(DevicesArgs),
     Compile(CompileArgs),
+    Engines(EnginesArgs),
     Models(ModelsArgs),
     Completions(CompletionsArgs),
 }
@@ -282,6 +283,47 @@ pub(crate) struct CompileArgs {
     /// Count fuel, for `infer run --fuel`
     #[arg(long)]
     pub(crate) fuel: bool,
+}
+
+/// Bring, show and remove native engines.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infer engines install onnxruntime openvino
+  infer engines install onnxruntime --from onnxruntime-*.whl
+  infer engines list
+  infer engines remove openvino
+
+Engines are kept in $INFER_HOME/engines, else $XDG_DATA_HOME/infer/engines, else
+~/.local/share/infer/engines.")]
+pub(crate) struct EnginesArgs {
+    #[command(subcommand)]
+    pub(crate) command: EnginesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnginesCommand {
+    /// Install engines by name, with python3 and its pip; what is there is checked, and repaired
+    Install {
+        /// Their names, from `infer engines list`
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// The packages' files, in place of pip: for a machine without network. One engine at a time
+        #[arg(long, value_name = "FILE", num_args = 1.., value_hint = ValueHint::FilePath)]
+        from: Vec<PathBuf>,
+    },
+    /// List known engines, their versions, and whether they are installed
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove installed engines
+    Remove {
+        /// Their names, from `infer engines list`
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 /// Bring and show known models.

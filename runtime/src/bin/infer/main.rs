@@ -6,6 +6,7 @@ mod args;
 mod compile;
 mod completions;
 mod devices;
+mod engines;
 mod inspect;
 mod logging;
 mod models;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Compile(args) => compile::compile(&args),
+        Command::Engines(args) => engines::engines(&args),
         Command::Models(args) => models::models(&args),
         Command::Completions(args) => completions::completions(&args),
     };

@@ -1,9 +1,7 @@
 //! `infer models`: brings and shows known models.
 
-use std::io::IsTerminal;
-
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use infer_models::{ModelEntry, ModelStore, Progress};
 use serde::Serialize;
 
@@ -25,7 +23,7 @@ pub(crate) fn models(args: &ModelsArgs) -> anyhow::Result<Status> {
 }
 
 fn get(store: &ModelStore, name: &str) -> anyhow::Result<()> {
-    let bar = progress_bar()?;
+    let bar = output::progress_bar()?;
     let mut was_there = false;
     let folder = store.get(name, &mut |progress| {
         was_there |= progress == Progress::Present;
@@ -39,15 +37,6 @@ fn get(store: &ModelStore, name: &str) -> anyhow::Result<()> {
         "is installed"
     };
     output::print(&format!("{name} {done}: {}\n", folder.display()))
-}
-
-/// A bar on a terminal; nothing where stderr is a file or a pipe.
-fn progress_bar() -> anyhow::Result<ProgressBar> {
-    if !std::io::stderr().is_terminal() {
-        return Ok(ProgressBar::hidden());
-    }
-    let style = ProgressStyle::with_template("{msg:40} {bar:30} {percent:>3}%")?;
-    Ok(ProgressBar::new(1).with_style(style))
 }
 
 fn show(bar: &ProgressBar, name: &str, progress: Progress<'_>) {

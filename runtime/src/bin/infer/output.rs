@@ -1,7 +1,8 @@
 //! What goes to a person: errors with causes and hints on stderr, data on stdout.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::status::BROKEN_PIPE;
@@ -71,6 +72,15 @@ pub(crate) fn bytes(bytes: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A bar on a terminal; nothing where stderr is a file or a pipe.
+pub(crate) fn progress_bar() -> anyhow::Result<ProgressBar> {
+    if !io::stderr().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let style = ProgressStyle::with_template("{msg:40} {bar:30} {percent:>3}%")?;
+    Ok(ProgressBar::new(1).with_style(style))
 }
 
 /// A panic of an engine becomes an error, which is reported as one: the panic itself says nothing.
