@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use infer_core::{Error, ErrorKind, Result};
 
+use crate::found::looks_like_path;
 use crate::manifest::invalid;
 use crate::{Manifest, Progress, check_name, fetch};
 
@@ -127,7 +128,7 @@ impl ModelStore {
     /// `NotFound` for an unknown name and for a missing Python or pip, `InvalidEncoding` for a file
     /// with another digest than the manifest says, `RuntimeError` for what failed on the way.
     pub fn get(&self, name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
-        let manifest = known(name).ok_or_else(|| self.unknown(name))?;
+        let manifest = known(name).ok_or_else(|| self.not_fetchable(name))?;
         fetch::install(self, name, manifest, progress)
     }
 
@@ -181,19 +182,39 @@ impl ModelStore {
         names
     }
 
-    fn unknown(&self, name: &str) -> Error {
-        let mut names: Vec<String> = KNOWN.iter().map(|(name, _)| (*name).to_owned()).collect();
-        names.extend(self.put_there());
-        let near = names.iter().min_by_key(|other| distance(name, other));
-        let hint = match near.filter(|other| distance(name, other) <= 1 + other.len() / 4) {
-            Some(other) => format!("did you mean `{other}`?"),
-            None => format!("known models: {}", names.join(", ")),
+    /// What is wrong with a name that was to be fetched: files and a person's own models cannot be.
+    fn not_fetchable(&self, name: &str) -> Error {
+        let hint = if self.put_there().iter().any(|other| other == name) {
+            format!("it is installed already, not by infer: use it as `--model {name}`")
+        } else if Path::new(name).exists() || looks_like_path(name) {
+            format!("a file or folder needs no fetching: use it as `--model {name}`")
+        } else {
+            near(name, &known_names())
         };
+        let message = format!("no known model is named `{}`", name.escape_debug());
+        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let names = [known_names(), self.put_there()].concat();
         let message = format!(
             "model `{}`: no such file, folder or known model",
             name.escape_debug()
         );
-        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+        Error::new(ErrorKind::NotFound, message).with_hint(near(name, &names))
+    }
+}
+
+fn known_names() -> Vec<String> {
+    KNOWN.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// A hint at the name that was meant, or at all of them.
+fn near(name: &str, names: &[String]) -> String {
+    let nearest = names.iter().min_by_key(|other| distance(name, other));
+    match nearest.filter(|other| distance(name, other) <= 1 + other.len() / 4) {
+        Some(other) => format!("did you mean `{other}`?"),
+        None => format!("known models: {}", names.join(", ")),
     }
 }
 
@@ -262,6 +283,37 @@ mod tests {
             {
                 assert!(digest(labels).is_some(), "{}: {labels}", entry.name);
             }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(folder.path().join("mine/model.toml"), "").unwrap();
+        let store = ModelStore::at(folder.path());
+        let cases = [
+            ("magica", "did you mean `magika`?"),
+            ("llama", "known models: efficientnet-lite0, "),
+            (
+                "mine",
+                "it is installed already, not by infer: use it as `--model mine`",
+            ),
+            ("mind", "known models: efficientnet-lite0, "),
+            ("a/b", "needs no fetching: use it as `--model a/b`"),
+            ("x.tflite", "needs no fetching"),
+        ];
+        for (name, hint) in cases {
+            let error = store.get(name, &mut |_| {}).expect_err(name);
+            assert_eq!(
+                error.to_string(),
+                format!("no known model is named `{name}`")
+            );
+            let got = error.hint().unwrap();
+            assert!(
+                got.contains(hint) && (name == "mine" || !got.contains("mine")),
+                "{name}: {got}"
+            );
         }
     }
 
