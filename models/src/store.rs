@@ -12,14 +12,37 @@ use crate::found::looks_like_path;
 use crate::manifest::invalid;
 use crate::{Manifest, Progress, check_name, fetch};
 
+/// The name and text of a manifest in `models/known`.
+macro_rules! manifest {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../known/", $name, "/model.toml")),
+        )
+    };
+}
+
 /// The manifests that are built in, by name.
-const KNOWN: [(&str, &str); 3] = [
-    (
-        "efficientnet-lite0",
-        include_str!("../known/efficientnet-lite0/model.toml"),
-    ),
-    ("magika", include_str!("../known/magika/model.toml")),
-    ("opennsfw", include_str!("../known/opennsfw/model.toml")),
+const KNOWN: [(&str, &str); 19] = [
+    manifest!("all-minilm-l6-v2"),
+    manifest!("basic-pitch"),
+    manifest!("basic-pitch-saved-model"),
+    manifest!("basic-pitch-tflite"),
+    manifest!("efficientnet-lite0"),
+    manifest!("efficientnet-lite0-ir"),
+    manifest!("efficientnet-lite0-tf"),
+    manifest!("efficientnet-lite0-tflite"),
+    manifest!("magika"),
+    manifest!("magika-dynamic"),
+    manifest!("opennsfw"),
+    manifest!("opennsfw-dynamic"),
+    manifest!("pp-ocrv4-cls"),
+    manifest!("pp-ocrv4-det"),
+    manifest!("pp-ocrv4-rec"),
+    manifest!("resnet50-imgsim"),
+    manifest!("silero-vad"),
+    manifest!("silero-vad-rate"),
+    manifest!("silero-vad-sequence"),
 ];
 
 /// The folder that models are installed in.
@@ -266,7 +289,7 @@ mod tests {
                     && manifest.license.is_some()
                     && manifest.source.is_some()
             );
-            assert!(!entry.installed && entry.download_bytes().unwrap() > 1_000_000);
+            assert!(!entry.installed && entry.download_bytes().unwrap() > 500_000);
             let made = &needs_fetch(manifest).unwrap().files;
             let digest = |path: &str| {
                 made.iter()
@@ -294,12 +317,12 @@ mod tests {
         let store = ModelStore::at(folder.path());
         let cases = [
             ("magica", "did you mean `magika`?"),
-            ("llama", "known models: efficientnet-lite0, "),
+            ("llama", "known models: all-minilm-l6-v2, "),
             (
                 "mine",
                 "it is installed already, not by infer: use it as `--model mine`",
             ),
-            ("mind", "known models: efficientnet-lite0, "),
+            ("mind", "known models: all-minilm-l6-v2, "),
             ("a/b", "needs no fetching: use it as `--model a/b`"),
             ("x.tflite", "needs no fetching"),
         ];
