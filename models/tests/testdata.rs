@@ -98,3 +98,48 @@ fn all_test_models_are_seen_as_onnx() {
         );
     }
 }
+
+#[test]
+fn known_answers_are_of_known_models() {
+    let text = include_str!("../testdata/known-answers.json");
+    let answers: serde_json::Value = serde_json::from_str(text).unwrap();
+    let store = infer_models::ModelStore::at("/nonexistent");
+    let entries = store.list().unwrap();
+    let answered: Vec<&str> = answers["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["models"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    for name in &answered {
+        assert!(entries.iter().any(|entry| entry.name == *name), "{name}");
+    }
+    for entry in entries {
+        // Checked by the guests that use them.
+        let by_guests = matches!(entry.name.as_str(), "magika" | "opennsfw");
+        assert!(
+            by_guests || answered.contains(&entry.name.as_str()),
+            "{}",
+            entry.name
+        );
+    }
+}
+
+#[test]
+fn the_document_lists_every_known_model() {
+    let document = include_str!("../../docs/models.md");
+    let store = infer_models::ModelStore::at("/nonexistent");
+    for entry in store.list().unwrap() {
+        let manifest = &entry.manifest;
+        let row = format!(
+            "| `{}` | {} | {} | {} | {:.1} |",
+            entry.name,
+            manifest.description.as_deref().unwrap(),
+            manifest.encoding.unwrap(),
+            manifest.license.as_deref().unwrap(),
+            entry.download_bytes().unwrap() as f64 / 1e6
+        );
+        assert!(document.contains(&row), "{row}");
+    }
+}
