@@ -11,6 +11,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python3 -I leaves it out
 
 import onnx_writer as onnx  # noqa: E402
+from protobuf_reader import fields  # noqa: E402
 
 MODEL_GRAPH = 7
 GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO = 11, 12, 13
@@ -19,34 +20,6 @@ TYPE_TENSOR = 1
 TENSOR_SHAPE = 2
 SHAPE_DIM = 1
 DIM_VALUE = 1
-
-
-def read_varint(message, position):
-    value, shift = 0, 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-
-
-def fields(message):
-    """The fields of an encoded message: number, content (None for a number), all bytes of the field."""
-    position = 0
-    while position < len(message):
-        start = position
-        tag, position = read_varint(message, position)
-        wire_type, content = tag & 7, None
-        if wire_type == 0:
-            _, position = read_varint(message, position)
-        elif wire_type == 2:
-            length, position = read_varint(message, position)
-            content = message[position : position + length]
-            position += length
-        else:
-            position += {1: 8, 5: 4}[wire_type]
-        yield tag >> 3, content, message[start:position]
 
 
 def rewrite(message, changes):

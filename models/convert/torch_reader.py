@@ -87,10 +87,16 @@ def read_zip(file, storages):
 
 def cut(name, part):
     """Gathers a tensor's elements, in row-major order, out of its storage by the strides."""
+    dense, count = [], 1
+    for size in reversed(part.shape):
+        dense.insert(0, count)
+        count *= size
+    values = part.storage.values
+    if list(part.strides) == dense and 0 <= part.offset <= part.offset + count <= len(values):
+        return Tensor(tuple(part.shape), values[part.offset : part.offset + count])
     offsets = [part.offset]
     for size, stride in zip(part.shape, part.strides):
         offsets = [o + i * stride for o in offsets for i in range(size)]
-    values = part.storage.values
     if offsets and not 0 <= min(offsets) <= max(offsets) < len(values):
         raise SystemExit("error: tensor `%s`: expected elements within %d, got others" % (name, len(values)))
     return Tensor(tuple(part.shape), array(values.typecode, [values[o] for o in offsets]))

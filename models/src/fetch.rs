@@ -80,12 +80,24 @@ macro_rules! script {
 }
 
 /// The programs that run under Python.
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 19] = [
     script!("efficientnet_lite"),
+    script!("efficientnet_lite_layers"),
+    script!("efficientnet_lite_openvino"),
+    script!("efficientnet_lite_tensorflow"),
+    script!("efficientnet_lite_tflite"),
     script!("fix_batch"),
     script!("imagenet_labels"),
+    script!("imgsim_resnet50"),
     script!("magika_labels"),
+    script!("minilm"),
     script!("onnx_writer"),
+    script!("openvino_writer"),
+    script!("paddle_labels"),
+    script!("protobuf_reader"),
+    script!("safetensors_reader"),
+    script!("tensorflow_writer"),
+    script!("tflite_writer"),
     script!("torch_reader"),
     script!("unpack"),
 ];

@@ -19,7 +19,7 @@ const LARGEST_SIDE: u32 = 16_384;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The model's own name.
+    /// The model's own name: the one that guests see where a path is given without `NAME=`.
     pub name: Option<String>,
     /// One line for people.
     pub description: Option<String>,
@@ -31,7 +31,8 @@ pub struct Manifest {
     pub license: Option<String>,
     /// Where the model came from, for people.
     pub source: Option<String>,
-    /// The model's files, in the order that the encoding defines.
+    /// The model's files, in the order that the encoding defines: of an OpenVINO IR the XML first. What
+    /// stands behind those that an engine is given, external data of ONNX say, is checked as well.
     #[serde(default)]
     pub files: Vec<ModelFile>,
     /// What is known of inputs.
@@ -44,13 +45,14 @@ pub struct Manifest {
     pub fetch: Option<Fetch>,
 }
 
-/// A file of a model.
+/// A file of a model, or the folder of a SavedModel.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
     /// Relative to the manifest's folder.
     pub path: String,
-    /// In hexadecimal; checked when the model is opened.
+    /// In hexadecimal; checked when the model is opened. A folder's is that of the list that
+    /// `find * -type f | LC_ALL=C sort | xargs sha256sum` writes in it.
     pub sha256: Option<String>,
 }
 

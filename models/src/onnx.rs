@@ -3,16 +3,16 @@
 //! Reads the outermost fields of the protobuf and skips over the rest, so it costs the same for a model
 //! of any size.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use infer_core::{Error, ErrorKind, Result};
 
-use crate::file_error;
+use crate::protobuf::{Reader, Span, Step, Value};
+use crate::{file_error, open_file};
 
-/// The longest text or message that is read whole, in bytes.
-const LONGEST: u64 = 64 * 1024;
+// More outer fields than this are not looked at.
+const MOST_FIELDS: usize = 10_000;
 
 /// The head of an ONNX model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,9 @@ impl OnnxHead {
     /// # Errors
     /// `NotFound` for a missing file, `InvalidEncoding` for what is no protobuf.
     pub fn read(path: &Path) -> Result<OnnxHead> {
-        let file = File::open(path).map_err(|error| file_error("open", path, error))?;
-        head(&mut BufReader::new(file)).ok_or_else(|| {
+        let file = open_file(path)?;
+        let mut reader = Reader::new(file).map_err(|error| file_error("read", path, error))?;
+        head(&mut reader).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidEncoding,
                 format!("`{}` is no ONNX model", path.display()),
@@ -41,82 +42,44 @@ impl OnnxHead {
     }
 }
 
-fn head(file: &mut (impl Read + Seek)) -> Option<OnnxHead> {
-    let mut head = OnnxHead::default();
-    while let Some((number, field)) = field(file)? {
-        match (number, field) {
-            (1, Field::Number(version)) => head.ir_version = version,
-            (2, Field::Bytes(text)) => head.producer = String::from_utf8_lossy(&text).into_owned(),
-            (8, Field::Bytes(message)) => head.opsets.push(opset(&message)?),
+fn head(reader: &mut Reader<impl Read + Seek>) -> Option<OnnxHead> {
+    let (mut head, mut left) = (OnnxHead::default(), reader.whole());
+    for _ in 0..MOST_FIELDS {
+        let field = match reader.next(&mut left) {
+            Step::Field(field) => field,
+            Step::End => break,
+            Step::CutShort(_) | Step::Fault => return None,
+        };
+        match (field.number, field.value) {
+            (1, Value::Number(version)) => head.ir_version = version,
+            (2, Value::Bytes(text)) => head.producer = reader.text(text).unwrap_or_default(),
+            (8, Value::Bytes(message)) => head.opsets.push(opset(reader, message)),
             _ => {}
         }
     }
     Some(head)
 }
 
-fn opset(message: &[u8]) -> Option<(String, u64)> {
+fn opset(reader: &mut Reader<impl Read + Seek>, message: Span) -> (String, u64) {
     let (mut domain, mut version) = (String::new(), 0);
-    let mut message = std::io::Cursor::new(message);
-    while let Some((number, field)) = field(&mut message)? {
-        match (number, field) {
-            (1, Field::Bytes(text)) => domain = String::from_utf8_lossy(&text).into_owned(),
-            (2, Field::Number(number)) => version = number,
+    for field in reader.fields(message, 8) {
+        match (field.number, field.value) {
+            (1, Value::Bytes(text)) => domain = reader.text(text).unwrap_or_default(),
+            (2, Value::Number(number)) => version = number,
             _ => {}
         }
     }
-    Some((domain, version))
-}
-
-enum Field {
-    Number(u64),
-    Bytes(Vec<u8>),
-    Skipped,
-}
-
-/// The next field: `Some(None)` at the end, `None` for what is no protobuf.
-#[allow(clippy::option_option, reason = "an end and a fault are two things")]
-fn field(file: &mut (impl Read + Seek)) -> Option<Option<(u64, Field)>> {
-    let Some(tag) = varint(file) else {
-        return Some(None);
-    };
-    let field = match tag & 7 {
-        0 => Field::Number(varint(file)?),
-        1 => skip(file, 8)?,
-        2 => match varint(file)? {
-            length if length <= LONGEST => {
-                let mut bytes = vec![0; usize::try_from(length).ok()?];
-                file.read_exact(&mut bytes).ok()?;
-                Field::Bytes(bytes)
-            }
-            length => skip(file, length)?,
-        },
-        5 => skip(file, 4)?,
-        _ => return None,
-    };
-    Some(Some((tag >> 3, field)))
-}
-
-fn skip(file: &mut impl Seek, length: u64) -> Option<Field> {
-    file.seek_relative(i64::try_from(length).ok()?).ok()?;
-    Some(Field::Skipped)
-}
-
-fn varint(file: &mut impl Read) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let mut byte = [0];
-        file.read_exact(&mut byte).ok()?;
-        value |= u64::from(byte[0] & 0x7f) << shift;
-        if byte[0] & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
+    (domain, version)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    fn head_of(bytes: &[u8]) -> Option<OnnxHead> {
+        head(&mut Reader::new(std::io::Cursor::new(bytes)).unwrap())
+    }
 
     #[test]
     fn a_head_is_read_and_noise_is_not() {
@@ -127,7 +90,7 @@ mod tests {
             producer: "test".to_owned(),
             opsets: vec![(String::new(), 13), ("com".to_owned(), 1)],
         };
-        assert_eq!(head(&mut std::io::Cursor::new(&bytes[..])), Some(expected));
-        assert_eq!(head(&mut std::io::Cursor::new(&b"\x0f\xff\xff"[..])), None);
+        assert_eq!(head_of(bytes), Some(expected));
+        assert_eq!(head_of(b"\x0f\xff\xff"), None);
     }
 }

@@ -1,12 +1,12 @@
 //! What a person writes for a model, `[NAME=]REF`, and the model that it means.
 //!
 //! REF is looked up in this order: an existing path, file or folder, then the name of an installed or
-//! known model. A folder has a `model.toml` or exactly one `.onnx` file; a file may have a manifest of
-//! its stem beside it. Every file is then checked: it is there, it is inside the manifest's folder, it
-//! has the sha256 that the manifest says, and it holds a model and not something in its place.
+//! known model. A folder has a `model.toml`, is a SavedModel, or has exactly one model of any encoding;
+//! a file may have a manifest of its stem beside it, and an OpenVINO IR has its `.bin` there. Every file
+//! is then checked: it is there, it is inside the manifest's folder, it has the sha256 that the manifest
+//! says, and it holds a model and not something in its place.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,12 +15,12 @@ use infer_core::{
     Device, Encoding, Error, ErrorKind, LoadOptions, LoadRequest, Result, Signature, Source,
 };
 
+use crate::found::{Found, confined, looks_like_path};
 use crate::manifest::invalid;
-use crate::{Content, Manifest, ModelStore, digest, file_error};
+use crate::{Manifest, ModelStore, digest, file_error, open_file};
 
 const LONGEST_NAME: usize = 128;
 const LARGEST_LABELS: u64 = 16 * 1024 * 1024;
-const FOLDER_MANIFEST: &str = "model.toml";
 
 /// A model as a person names it: `[NAME=]REF`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub struct Model {
     pub manifest_path: Option<PathBuf>,
     /// The folder that the manifest's paths are relative to.
     pub folder: PathBuf,
-    /// The model's files, in the order that the encoding defines; at least one.
+    /// What an engine is given, in the order that the encoding defines; at least one. An OpenVINO IR has
+    /// its XML and, unless it has no weights, its `.bin`; a SavedModel its folder; all others one file.
     pub files: Vec<PathBuf>,
     /// How they are encoded.
     pub encoding: Encoding,
@@ -80,7 +81,7 @@ impl FromStr for ModelRef {
         if reference.is_empty() {
             let error = invalid(format!("expected [NAME=]REF, got `{text}` without a REF"));
             return Err(
-                error.with_hint("REF is an ONNX file, a folder or the name of a known model")
+                error.with_hint("REF is a model file, a folder or the name of a known model")
             );
         }
         name.map_or(Ok(()), check_name)?;
@@ -119,15 +120,27 @@ impl ModelRef {
     /// As for [`ModelRef::open`].
     pub fn resolve(&self, store: &ModelStore) -> Result<Model> {
         let path = Path::new(&self.reference);
+        let is_path = path.symlink_metadata().is_ok();
         let found = if path.is_dir() {
             Found::folder(path)
-        } else if path.symlink_metadata().is_ok() {
+        } else if is_path {
             Found::file(path)
         } else {
             Found::folder(&self.installed(store)?)
         }?;
-        let name = self.name.clone().map_or_else(|| self.default_name(), Ok)?;
-        found.into_model(name)
+        let name = match (&self.name, &found.manifest.name) {
+            (Some(name), _) => name.clone(),
+            (None, Some(own)) if is_path => own.clone(),
+            _ => self.default_name(&found)?,
+        };
+        Ok(Model {
+            name,
+            manifest: found.manifest,
+            manifest_path: found.manifest_path,
+            folder: found.folder,
+            files: found.files,
+            encoding: found.encoding,
+        })
     }
 
     fn installed(&self, store: &ModelStore) -> Result<PathBuf> {
@@ -139,8 +152,12 @@ impl ModelRef {
         store.installed(name)
     }
 
-    fn default_name(&self) -> Result<String> {
-        let path = Path::new(&self.reference);
+    fn default_name(&self, found: &Found) -> Result<String> {
+        // A SavedModel's name is its folder's: all their files are called the same.
+        let path = match &found.files[..] {
+            [folder] if found.manifest_path.is_none() && folder.is_dir() => folder,
+            _ => Path::new(&self.reference),
+        };
         let absolute = path.canonicalize();
         // `.` and `models/..` have names only once they are followed.
         let path = if path.file_name().is_some() {
@@ -163,178 +180,6 @@ impl ModelRef {
     }
 }
 
-fn looks_like_path(reference: &str) -> bool {
-    const EXTENSIONS: [&str; 7] = ["onnx", "xml", "bin", "tflite", "pb", "pt", "gguf"];
-    let extension = Path::new(reference)
-        .extension()
-        .and_then(|extension| extension.to_str());
-    reference.contains(['/', '\\'])
-        || extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-}
-
-/// Where a reference led to, before the files are looked into.
-struct Found {
-    folder: PathBuf,
-    manifest_path: Option<PathBuf>,
-    manifest: Manifest,
-    files: Vec<PathBuf>,
-}
-
-impl Found {
-    fn folder(folder: &Path) -> Result<Found> {
-        let path = folder.join(FOLDER_MANIFEST);
-        let manifest_path = path.is_file().then_some(path);
-        let manifest = read_manifest(manifest_path.as_deref())?;
-        let files = match manifest.files.is_empty() {
-            true => vec![only_onnx_file(folder)?],
-            false => confined_files(folder, &manifest)?,
-        };
-        Ok(Found {
-            folder: folder.to_owned(),
-            manifest_path,
-            manifest,
-            files,
-        })
-    }
-
-    fn file(file: &Path) -> Result<Found> {
-        let folder = file
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let path = file.with_extension("toml");
-        let manifest_path = (path != file && path.is_file()).then_some(path);
-        let manifest = read_manifest(manifest_path.as_deref())?;
-        let files = match &manifest_path {
-            Some(path) if !manifest.files.is_empty() => {
-                let listed = confined_files(folder, &manifest)?;
-                if !listed
-                    .iter()
-                    .any(|other| other.file_name() == file.file_name())
-                {
-                    let (file, path) = (file.display(), path.display());
-                    let message = format!("manifest `{path}` lists other files than `{file}`");
-                    let hint = format!(
-                        "add it to `files`, or name the manifest after its own file, not `{path}`"
-                    );
-                    return Err(invalid(message).with_hint(hint));
-                }
-                listed
-            }
-            _ => vec![file.to_owned()],
-        };
-        Ok(Found {
-            folder: folder.to_owned(),
-            manifest_path,
-            manifest,
-            files,
-        })
-    }
-
-    fn into_model(self, name: String) -> Result<Model> {
-        let Found {
-            folder,
-            manifest_path,
-            manifest,
-            files,
-        } = self;
-        let encoding = encoding(&files[0], manifest.encoding)?;
-        Ok(Model {
-            name,
-            manifest,
-            manifest_path,
-            folder,
-            files,
-            encoding,
-        })
-    }
-}
-
-fn read_manifest(path: Option<&Path>) -> Result<Manifest> {
-    path.map_or(Ok(Manifest::default()), Manifest::read)
-}
-
-fn confined_files(folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>> {
-    manifest
-        .files
-        .iter()
-        .map(|file| confined(folder, &file.path))
-        .collect()
-}
-
-/// The path below the folder, after following links: none may lead out of it.
-fn confined(folder: &Path, path: &str) -> Result<PathBuf> {
-    let file = folder.join(path);
-    let real = |path: &Path| {
-        path.canonicalize()
-            .map_err(|error| file_error("open", path, error))
-    };
-    if real(&file)?.starts_with(real(folder)?) {
-        return Ok(file);
-    }
-    let message = format!(
-        "`{}`: expected a file inside the manifest's folder, got a link out of it",
-        file.display()
-    );
-    Err(Error::new(ErrorKind::Security, message))
-}
-
-fn only_onnx_file(folder: &Path) -> Result<PathBuf> {
-    let entries = folder
-        .read_dir()
-        .map_err(|error| file_error("read", folder, error))?;
-    let mut models: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "onnx")
-        })
-        .collect();
-    models.sort();
-    match models.len() {
-        1 => Ok(models.remove(0)),
-        0 => {
-            let message = format!(
-                "folder `{}`: expected a model.toml or an .onnx file, found neither",
-                folder.display()
-            );
-            Err(Error::new(ErrorKind::NotFound, message))
-        }
-        count => {
-            let message = format!(
-                "folder `{}`: expected one .onnx file, found {count}",
-                folder.display()
-            );
-            Err(invalid(message)
-                .with_hint(format!("give one of them, `{}` say", models[0].display())))
-        }
-    }
-}
-
-/// The encoding by the manifest and by content, which must agree.
-fn encoding(file: &Path, said: Option<Encoding>) -> Result<Encoding> {
-    if file.is_dir() {
-        // A SavedModel, for one.
-        let message = format!("`{}`: expected a file, got a folder", file.display());
-        return said.ok_or_else(|| invalid(message).with_hint("say `encoding` in the manifest"));
-    }
-    let content = Content::of_file(file)?;
-    match (said, content) {
-        (None, Content::Model(encoding)) => Ok(encoding),
-        (Some(said), Content::Model(encoding)) if said == encoding => Ok(said),
-        // No signature that is sure, or one that is shared.
-        (Some(said), Content::Unknown) if said != Encoding::Onnx => Ok(said),
-        (Some(Encoding::PyTorch), Content::Zip) => Ok(Encoding::PyTorch),
-        (said, got) => {
-            let expected = said.map_or("a model".to_owned(), |said| {
-                format!("{said} as the manifest says")
-            });
-            let message = format!("model `{}`: expected {expected}, got {got}", file.display());
-            Err(Error::new(ErrorKind::InvalidEncoding, message).with_hint(got.hint()))
-        }
-    }
-}
-
 impl Model {
     /// What a backend is asked to load.
     pub fn load_request(&self, device: Device, options: LoadOptions) -> LoadRequest {
@@ -346,7 +191,29 @@ impl Model {
         }
     }
 
-    /// The sizes of the files together, in bytes.
+    /// Every file that is known to belong to the model: those that an engine is given, those in a
+    /// SavedModel's folder, and those that the manifest lists besides.
+    ///
+    /// # Errors
+    /// `NotFound` or `RuntimeError` for what cannot be looked at.
+    pub fn all_files(&self) -> Result<Vec<PathBuf>> {
+        let listed = self.listed().map(|(file, _)| file);
+        let mut all = Vec::new();
+        for file in self.files.iter().cloned().chain(listed) {
+            let files = match file.is_dir() {
+                true => digest::files_below(&file)?,
+                false => vec![file],
+            };
+            for file in files {
+                if !all.contains(&file) {
+                    all.push(file);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The sizes of [`Model::all_files`] together, in bytes.
     ///
     /// # Errors
     /// `NotFound` or `RuntimeError` for a file that cannot be looked at.
@@ -355,7 +222,8 @@ impl Model {
             file.metadata()
                 .map_err(|error| file_error("read", file, error))
         };
-        self.files.iter().map(|file| Ok(size(file)?.len())).sum()
+        let files = self.all_files()?;
+        files.iter().map(|file| Ok(size(file)?.len())).sum()
     }
 
     /// Checks that a loaded model is what the manifest speaks of, and that it has as many labels as
@@ -395,7 +263,7 @@ impl Model {
             return Ok(None);
         };
         let path = confined(&self.folder, path)?;
-        let file = File::open(&path).map_err(|error| file_error("open", &path, error))?;
+        let file = open_file(&path)?;
         let mut bytes = Vec::new();
         file.take(LARGEST_LABELS + 1)
             .read_to_end(&mut bytes)
@@ -424,12 +292,18 @@ impl Model {
             Some(name) => format!("run `infer models get {name}` to get it again"),
             None => "get the file again, or correct the sha256 in the manifest".to_owned(),
         };
-        for (file, listed) in self.files.iter().zip(&self.manifest.files) {
-            if let Some(sha256) = &listed.sha256 {
-                digest::check(file, sha256, &hint)?;
+        for (file, sha256) in self.listed() {
+            if let Some(sha256) = sha256 {
+                digest::check(&file, sha256, &hint)?;
             }
         }
         Ok(())
+    }
+
+    /// The manifest's files and folders, and what digest it gives them.
+    fn listed(&self) -> impl Iterator<Item = (PathBuf, Option<&str>)> {
+        let files = self.manifest.files.iter();
+        files.map(|file| (self.folder.join(&file.path), file.sha256.as_deref()))
     }
 }
 
@@ -611,10 +485,10 @@ mod tests {
             ("a#b.onnx", "no `#`", "name it: NAME="),
             (
                 "./none",
-                "expected a model.toml or an .onnx file, found neither",
+                "expected a model.toml, a saved_model.pb or one model (.onnx, .xml, .tflite or .pb), found none",
                 "",
             ),
-            ("./two", "expected one .onnx file, found 2", "a.onnx` say"),
+            ("./two", "expected one model, found 2", "a.onnx` say"),
             ("./sha", "expected sha256 0000", "correct the sha256"),
             ("magika", "expected sha256 0000", "infer models get magika"),
             ("./gone", "cannot open", ""),
@@ -631,7 +505,7 @@ mod tests {
             (
                 "tflite/a.onnx",
                 "expected tensorflowlite as the manifest says, got onnx",
-                "",
+                "correct or remove `encoding` in `",
             ),
             (
                 "key/a.onnx",
@@ -651,7 +525,7 @@ mod tests {
             (
                 "llama",
                 "no such file, folder or known model",
-                "known models: efficientnet-lite0, magika, opennsfw",
+                "known models: ",
             ),
         ];
         for (reference, message, hint) in cases {
@@ -667,6 +541,209 @@ mod tests {
                 error.hint()
             );
         }
+    }
+
+    const XML: &[u8] = include_bytes!("../testdata/network.xml");
+    const WEIGHTS: &[u8] = include_bytes!("../testdata/network.bin");
+    const LITE: &[u8] = include_bytes!("../testdata/network.tflite");
+    const GRAPH: &[u8] = include_bytes!("../testdata/network.pb");
+    const SAVED_MODEL: &[u8] = include_bytes!("../testdata/network-saved-model/saved_model.pb");
+    const NO_WEIGHTS: &[u8] = b"<net name=\"a\" version=\"11\"><layers><layer type=\"Parameter\"/>";
+
+    #[test]
+    fn every_encoding_is_found() {
+        let folder = folder(&[
+            ("ir/m.xml", XML),
+            ("ir/m.bin", WEIGHTS),
+            ("ir/project.xml", b"<project/>"),
+            ("plain.xml", NO_WEIGHTS),
+            ("lite/m.tflite", LITE),
+            ("graph/m.pb", GRAPH),
+            ("graph/other.pb", b"\x08\x01"),
+            ("saved/saved_model.pb", SAVED_MODEL),
+            ("saved/variables/variables.index", b"x"),
+            ("data/m.onnx", ADD),
+            ("data/m.onnx.data", b"x"),
+            (
+                "data/model.toml",
+                b"[[files]]\npath = \"m.onnx\"\n[[files]]\npath = \"m.onnx.data\"",
+            ),
+            (
+                "two/model.toml",
+                b"[[files]]\npath = \"a.xml\"\n[[files]]\npath = \"b.bin\"",
+            ),
+            ("two/a.xml", XML),
+            ("two/b.bin", WEIGHTS),
+            (
+                "one/model.toml",
+                b"name = \"own\"\n[[files]]\npath = \"a.xml\"",
+            ),
+            ("one/a.xml", XML),
+            ("one/a.bin", WEIGHTS),
+            (
+                "list/model.toml",
+                b"encoding = \"tensorflow\"\n[[files]]\npath = \"s/saved_model.pb\"",
+            ),
+            ("list/s/saved_model.pb", SAVED_MODEL),
+            ("sub/model.toml", b"[[files]]\npath = \"s\""),
+            ("sub/s/saved_model.pb", SAVED_MODEL),
+            ("frozen/saved_model.pb", GRAPH),
+        ]);
+        let openvino = Encoding::OpenVino;
+        let tensorflow = Encoding::TensorFlow;
+        let cases: [(&str, &str, &[&str], Encoding, usize); 16] = [
+            ("ir/m.xml", "m", &["ir/m.xml", "ir/m.bin"], openvino, 2),
+            ("./ir", "ir", &["ir/m.xml", "ir/m.bin"], openvino, 2),
+            ("plain.xml", "plain", &["plain.xml"], openvino, 1),
+            ("./two", "two", &["two/a.xml", "two/b.bin"], openvino, 2),
+            ("./one", "own", &["one/a.xml", "one/a.bin"], openvino, 2),
+            ("n=./one", "n", &["one/a.xml", "one/a.bin"], openvino, 2),
+            (
+                "lite/m.tflite",
+                "m",
+                &["lite/m.tflite"],
+                Encoding::TensorFlowLite,
+                1,
+            ),
+            (
+                "./lite",
+                "lite",
+                &["lite/m.tflite"],
+                Encoding::TensorFlowLite,
+                1,
+            ),
+            ("graph/m.pb", "m", &["graph/m.pb"], tensorflow, 1),
+            ("./graph", "graph", &["graph/m.pb"], tensorflow, 1),
+            ("./saved", "saved", &["saved"], tensorflow, 2),
+            ("saved/saved_model.pb", "saved", &["saved"], tensorflow, 2),
+            ("./list", "list", &["list/s"], tensorflow, 1),
+            ("./sub", "sub", &["sub/s"], tensorflow, 1),
+            (
+                "frozen/saved_model.pb",
+                "saved_model",
+                &["frozen/saved_model.pb"],
+                tensorflow,
+                1,
+            ),
+            ("./data", "data", &["data/m.onnx"], Encoding::Onnx, 2),
+        ];
+        for (reference, name, files, encoding, all) in cases {
+            let model = open(&folder, reference)
+                .unwrap_or_else(|error| panic!("{reference}: {}", error.report()));
+            let expected: Vec<PathBuf> = files
+                .iter()
+                .map(|file| folder.path().join(file).canonicalize().unwrap())
+                .collect();
+            let got: Vec<PathBuf> = model
+                .files
+                .iter()
+                .map(|file| file.canonicalize().unwrap())
+                .collect();
+            assert_eq!((model.name.as_str(), got), (name, expected), "{reference}");
+            assert_eq!(model.encoding, encoding, "{reference}");
+            assert_eq!(model.all_files().unwrap().len(), all, "{reference}");
+            let request = model.load_request(Device::Cpu, LoadOptions::default());
+            assert!(matches!(request.source, Source::Files(parts) if parts == model.files));
+        }
+    }
+
+    #[test]
+    fn what_does_not_run_says_what_does() {
+        let sha = format!("[[files]]\npath = \"s\"\nsha256 = \"{}\"", "0".repeat(64));
+        let folder = folder(&[
+            ("bare/m.xml", XML),
+            ("loose/m.bin", WEIGHTS),
+            ("loose/m.xml", XML),
+            ("lost/m.bin", WEIGHTS),
+            ("llm/m.gguf", b"GGUF\x03\0\0\0"),
+            ("ckpt.pth", b"\x80\x02\x8a\x0al\xfc"),
+            ("tensors.safetensors", b"\x02\0\0\0\0\0\0\0{}"),
+            ("old.h5", b"\x89HDF\r\n\x1a\n"),
+            ("renamed.pb", SAVED_MODEL),
+            ("three/model.toml", b"[[files]]\npath = \"a.xml\"\n[[files]]\npath = \"a.bin\"\n[[files]]\npath = \"b.bin\""),
+            ("three/a.xml", XML),
+            ("three/a.bin", b""),
+            ("three/b.bin", b""),
+            ("empty/model.toml", b"[[files]]\npath = \"s\""),
+            ("empty/s/readme", b""),
+            ("digest/model.toml", sha.as_bytes()),
+            ("digest/s/saved_model.pb", SAVED_MODEL),
+            ("said/m.pb", GRAPH),
+            ("said/m.toml", b"encoding = \"openvino\""),
+        ]);
+        let runs = "infer runs ONNX, OpenVINO IR, TensorFlow (frozen graph or SavedModel) and TensorFlow Lite";
+        let cases = [
+            (
+                "bare/m.xml",
+                "expected its weights in `",
+                "put the .bin file beside",
+            ),
+            (
+                "loose/m.bin",
+                "got bytes of no known model encoding",
+                "m.xml`",
+            ),
+            ("lost/m.bin", "got bytes of no known", "give the .xml file"),
+            ("llm/m.gguf", "got a GGUF or GGML model", runs),
+            (
+                "./llm",
+                "found none",
+                "`m.gguf` is a GGUF or GGML model: infer runs ONNX",
+            ),
+            ("ckpt.pth", "got Python objects", runs),
+            ("tensors.safetensors", "got tensors without a network", runs),
+            ("old.h5", "got an HDF5 file", runs),
+            ("renamed.pb", "got the saved_model.pb of", "give the folder"),
+            (
+                "./three",
+                "expected an OpenVINO IR of 2 files, .xml and .bin, got 3",
+                "",
+            ),
+            ("./empty", "got a folder without saved_model.pb", ""),
+            ("./digest", "expected sha256 0000", "correct the sha256"),
+            (
+                "said/m.pb",
+                "expected openvino as the manifest says, got tensorflow",
+                "m.toml`",
+            ),
+            (
+                "gone.pth",
+                "expected a file or folder, found nothing there",
+                "",
+            ),
+        ];
+        for (reference, message, hint) in cases {
+            let error = open(&folder, reference).expect_err(reference);
+            let (report, got) = (error.report(), error.hint().unwrap_or_default());
+            assert!(report.contains(message), "{reference}: {report}");
+            assert!(got.contains(hint), "{reference}: {got}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_would_block_is_refused_at_once() {
+        let folder = folder(&[
+            ("listed/model.toml", b"[[files]]\npath = \"pipe\""),
+            ("ir/m.xml", XML),
+        ]);
+        for path in ["pipe.onnx", "listed/pipe", "ir/m.bin"] {
+            let made = std::process::Command::new("mkfifo")
+                .arg(folder.path().join(path))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        for reference in ["pipe.onnx", "./listed", "ir/m.xml", "/dev/zero"] {
+            let error = open(&folder, reference).expect_err(reference);
+            assert!(
+                error
+                    .to_string()
+                    .contains("expected a file, got a pipe or a device"),
+                "{reference}: {}",
+                error.report()
+            );
+        }
+        assert!(crate::Content::of_file(&folder.path().join("pipe.onnx")).is_err());
     }
 
     #[cfg(unix)]

@@ -7,18 +7,42 @@ use std::path::{Path, PathBuf};
 
 use infer_core::{Error, ErrorKind, Result};
 
+use crate::found::looks_like_path;
 use crate::install::{hint_for_unknown, user_folder};
 use crate::manifest::invalid;
 use crate::{Manifest, Progress, check_name, fetch};
 
+/// The name and text of a manifest in `models/known`.
+macro_rules! manifest {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../known/", $name, "/model.toml")),
+        )
+    };
+}
+
 /// The manifests that are built in, by name.
-const KNOWN: [(&str, &str); 3] = [
-    (
-        "efficientnet-lite0",
-        include_str!("../known/efficientnet-lite0/model.toml"),
-    ),
-    ("magika", include_str!("../known/magika/model.toml")),
-    ("opennsfw", include_str!("../known/opennsfw/model.toml")),
+const KNOWN: [(&str, &str); 19] = [
+    manifest!("all-minilm-l6-v2"),
+    manifest!("basic-pitch"),
+    manifest!("basic-pitch-saved-model"),
+    manifest!("basic-pitch-tflite"),
+    manifest!("efficientnet-lite0"),
+    manifest!("efficientnet-lite0-ir"),
+    manifest!("efficientnet-lite0-tf"),
+    manifest!("efficientnet-lite0-tflite"),
+    manifest!("magika"),
+    manifest!("magika-dynamic"),
+    manifest!("opennsfw"),
+    manifest!("opennsfw-dynamic"),
+    manifest!("pp-ocrv4-cls"),
+    manifest!("pp-ocrv4-det"),
+    manifest!("pp-ocrv4-rec"),
+    manifest!("resnet50-imgsim"),
+    manifest!("silero-vad"),
+    manifest!("silero-vad-rate"),
+    manifest!("silero-vad-sequence"),
 ];
 
 /// The folder that models are installed in.
@@ -106,7 +130,7 @@ impl ModelStore {
     /// `NotFound` for an unknown name and for a missing Python or pip, `InvalidEncoding` for a file
     /// with another digest than the manifest says, `RuntimeError` for what failed on the way.
     pub fn get(&self, name: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf> {
-        let manifest = known(name).ok_or_else(|| self.unknown(name))?;
+        let manifest = known(name).ok_or_else(|| self.not_fetchable(name))?;
         fetch::install(self, name, manifest, progress)
     }
 
@@ -160,16 +184,31 @@ impl ModelStore {
         names
     }
 
+    /// What is wrong with a name that was to be fetched: files and a person's own models cannot be.
+    fn not_fetchable(&self, name: &str) -> Error {
+        let hint = if self.put_there().iter().any(|other| other == name) {
+            format!("it is installed already, not by infer: use it as `--model {name}`")
+        } else if Path::new(name).exists() || looks_like_path(name) {
+            format!("a file or folder needs no fetching: use it as `--model {name}`")
+        } else {
+            hint_for_unknown(name, &known_names(), "models")
+        };
+        let message = format!("no known model is named `{}`", name.escape_debug());
+        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+    }
+
     fn unknown(&self, name: &str) -> Error {
-        let mut names: Vec<String> = KNOWN.iter().map(|(name, _)| (*name).to_owned()).collect();
-        names.extend(self.put_there());
-        let hint = hint_for_unknown(name, &names, "models");
+        let names = [known_names(), self.put_there()].concat();
         let message = format!(
             "model `{}`: no such file, folder or known model",
             name.escape_debug()
         );
-        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+        Error::new(ErrorKind::NotFound, message).with_hint(hint_for_unknown(name, &names, "models"))
     }
+}
+
+fn known_names() -> Vec<String> {
+    KNOWN.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -205,7 +244,7 @@ mod tests {
                     && manifest.license.is_some()
                     && manifest.source.is_some()
             );
-            assert!(!entry.installed && entry.download_bytes().unwrap() > 1_000_000);
+            assert!(!entry.installed && entry.download_bytes().unwrap() > 500_000);
             let made = &needs_fetch(manifest).unwrap().files;
             let digest = |path: &str| {
                 made.iter()
@@ -222,6 +261,37 @@ mod tests {
             {
                 assert!(digest(labels).is_some(), "{}: {labels}", entry.name);
             }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        std::fs::write(folder.path().join("mine/model.toml"), "").unwrap();
+        let store = ModelStore::at(folder.path());
+        let cases = [
+            ("magica", "did you mean `magika`?"),
+            ("llama", "known models: all-minilm-l6-v2, "),
+            (
+                "mine",
+                "it is installed already, not by infer: use it as `--model mine`",
+            ),
+            ("mind", "known models: all-minilm-l6-v2, "),
+            ("a/b", "needs no fetching: use it as `--model a/b`"),
+            ("x.tflite", "needs no fetching"),
+        ];
+        for (name, hint) in cases {
+            let error = store.get(name, &mut |_| {}).expect_err(name);
+            assert_eq!(
+                error.to_string(),
+                format!("no known model is named `{name}`")
+            );
+            let got = error.hint().unwrap();
+            assert!(
+                got.contains(hint) && (name == "mine" || !got.contains("mine")),
+                "{name}: {got}"
+            );
         }
     }
 }
