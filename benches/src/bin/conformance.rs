@@ -109,11 +109,11 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
         data: common.data,
         guests: common.guests,
     };
-    let outcomes = pool::run(&job, &found, args.jobs, &|_| {})?;
+    let progress = Progress::new(&job, found.len())?;
+    let outcomes = pool::run(&job, &found, args.jobs, &|outcome| progress.add(outcome))?;
+    progress.finish();
     std::fs::create_dir_all(&args.results)?;
-    let path = args
-        .results
-        .join(format!("{}-{}.jsonl", job.backend, job.route));
+    let path = report::file(&args.results, &job.backend, job.route);
     let mut lines = String::new();
     for outcome in &outcomes {
         lines += &serde_json::to_string(outcome)?;

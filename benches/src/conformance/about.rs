@@ -7,6 +7,8 @@ use std::path::Path;
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
+use tract_onnx::prelude::Framework;
+
 use crate::conformance::value::{dtype_name, dtype_of};
 
 /// Operators whose results are random.

@@ -6,7 +6,7 @@ use ort::memory::Allocator;
 use ort::session::Session;
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
-use crate::conformance::value::{Element, with_element};
+use crate::conformance::value::with_element;
 use crate::conformance::{About, Case, DataSet, Harness, Output, Stopped, Value};
 
 pub(super) struct OnnxRuntime(Environment);

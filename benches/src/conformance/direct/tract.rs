@@ -4,7 +4,6 @@ use half::f16;
 use infer_core::Dtype;
 use tract_onnx::prelude::*;
 
-use crate::conformance::value::{Element, with_element};
 use crate::conformance::{Case, DataSet, Harness, Output, Stopped, Value};
 
 /// The version that is linked in.
@@ -59,7 +58,7 @@ fn to_tract(value: &Value) -> TractResult<Tensor> {
         Dtype::I32 => of!(i32),
         Dtype::I64 => of!(i64),
         Dtype::String => tensor1(&value.texts()).into_shape(shape),
-        Dtype::BF16 => Err(format_err!("tract has no bf16")),
+        Dtype::BF16 => Err(TractError::msg("tract has no bf16")),
     }
 }
 
