@@ -1,6 +1,8 @@
-//! infer beside its peers.
+//! infer beside its peers, and held against ONNX's own tests.
 //!
 //! [`peer`] runs our engines under `wasmtime-wasi-nn`, the reference implementation of wasi-nn, so that the
-//! same guests can be run on both hosts and what they answer compared. Nothing here is part of what is shipped.
+//! same guests can be run on both hosts and what they answer compared. [`conformance`] runs ONNX's backend tests
+//! through a guest and without one. Nothing here is part of what is shipped.
 
+pub mod conformance;
 pub mod peer;

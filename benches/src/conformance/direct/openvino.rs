@@ -1,0 +1,131 @@
+//! OpenVINO by the crate `openvino`, which has no tensors of text: the CPU, in f32, since its default is less
+//! exact on some processors.
+
+use std::cell::RefCell;
+
+use infer_core::Dtype;
+use openvino::{Core, DeviceType, ElementType, InferenceError, RwPropertyKey, Shape, Tensor};
+
+use crate::conformance::{Case, DataSet, Harness, Output, Stopped, Value};
+
+pub(super) struct OpenVino(RefCell<Core>);
+
+impl OpenVino {
+    pub(super) fn new() -> anyhow::Result<OpenVino> {
+        let library = super::library("INFER_OPENVINO_LIB")?;
+        openvino_sys::library::load_from(library).map_err(anyhow::Error::msg)?;
+        let mut core = Core::new()?;
+        core.set_properties(
+            &DeviceType::CPU,
+            [
+                (RwPropertyKey::HintInferencePrecision, "f32"),
+                (RwPropertyKey::InferenceNumThreads, "1"),
+            ],
+        )?;
+        Ok(OpenVino(RefCell::new(core)))
+    }
+
+    pub(super) fn version(&self) -> String {
+        openvino::version().build_number
+    }
+
+    fn load(&self, case: &Case) -> Result<openvino::CompiledModel, InferenceError> {
+        let mut core = self.0.borrow_mut();
+        let model = core.read_model_from_file(&case.model().to_string_lossy(), "")?;
+        core.compile_model(&model, DeviceType::CPU)
+    }
+}
+
+impl Harness for OpenVino {
+    fn carries(&self, dtype: Dtype) -> bool {
+        dtype != Dtype::String
+    }
+
+    fn run(&self, case: &Case, set: &DataSet) -> Result<Vec<Output>, Stopped> {
+        let mut model = self
+            .load(case)
+            .map_err(|error| Stopped::unsupported(flat(&error)))?;
+        infer(&mut model, set).map_err(|error| Stopped::failed(flat(&error)))?
+    }
+}
+
+type Outputs = Result<Vec<Output>, Stopped>;
+
+fn infer(model: &mut openvino::CompiledModel, set: &DataSet) -> Result<Outputs, InferenceError> {
+    let mut request = model.create_infer_request()?;
+    for (place, value) in set.inputs.iter().enumerate() {
+        request.set_input_tensor_by_index(place, &to_openvino(value)?)?;
+    }
+    request.infer()?;
+    let mut outputs = Vec::new();
+    for place in 0..model.get_output_size()? {
+        let tensor = request.get_output_tensor_by_index(place)?;
+        match from_openvino(&tensor)? {
+            Ok(value) => outputs.push(value.into()),
+            Err(stopped) => return Ok(Err(stopped)),
+        }
+    }
+    Ok(Ok(outputs))
+}
+
+fn to_openvino(value: &Value) -> Result<Tensor, InferenceError> {
+    let shape: Vec<i64> = value.shape.iter().map(|&size| size as i64).collect();
+    let mut tensor = Tensor::new(element_of(value.dtype), &Shape::new(&shape)?)?;
+    if !value.bytes.is_empty() {
+        tensor.get_raw_data_mut()?.copy_from_slice(&value.bytes);
+    }
+    Ok(tensor)
+}
+
+fn from_openvino(tensor: &Tensor) -> Result<Result<Value, Stopped>, InferenceError> {
+    let element = tensor.get_element_type()?;
+    let Some(dtype) = DTYPES
+        .iter()
+        .find(|(_, known)| *known == element)
+        .map(|(dtype, _)| *dtype)
+    else {
+        return Ok(Err(Stopped::failed(format!(
+            "an output of dtype {element}"
+        ))));
+    };
+    let shape = tensor.get_shape()?;
+    let shape = shape
+        .get_dimensions()
+        .iter()
+        .map(|&size| size as usize)
+        .collect();
+    let bytes = match tensor.get_byte_size()? {
+        0 => Vec::new(),
+        _ => tensor.get_raw_data()?.to_vec(),
+    };
+    Ok(Ok(Value {
+        dtype,
+        shape,
+        bytes,
+    }))
+}
+
+const DTYPES: [(Dtype, ElementType); 13] = [
+    (Dtype::F16, ElementType::F16),
+    (Dtype::BF16, ElementType::Bf16),
+    (Dtype::F32, ElementType::F32),
+    (Dtype::F64, ElementType::F64),
+    (Dtype::Bool, ElementType::Boolean),
+    (Dtype::U8, ElementType::U8),
+    (Dtype::U16, ElementType::U16),
+    (Dtype::U32, ElementType::U32),
+    (Dtype::U64, ElementType::U64),
+    (Dtype::I8, ElementType::I8),
+    (Dtype::I16, ElementType::I16),
+    (Dtype::I32, ElementType::I32),
+    (Dtype::I64, ElementType::I64),
+];
+
+fn element_of(dtype: Dtype) -> ElementType {
+    let found = DTYPES.iter().find(|(known, _)| *known == dtype);
+    found.map_or(ElementType::String, |(_, element)| *element)
+}
+
+fn flat(error: &InferenceError) -> String {
+    error.to_string()
+}
