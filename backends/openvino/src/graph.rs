@@ -119,20 +119,20 @@ impl OpenVinoSession {
         cancel.check()?;
         let shared = self.shared.clone();
         shared.checks.check(inputs, &shared.signature)?;
-        // These hold the memory that the engine reads and writes until the run is over.
-        let lent = self.lend_inputs(inputs)?;
+        // These hold the memory that the engine reads and writes; outputs may be read from the inputs'.
         let outputs = self.lend_outputs()?;
-        let ended = self.run_request(cancel);
-        drop(lent);
-        if let Err(failure) = ended {
+        let lent = self.lend_inputs(inputs)?;
+        if let Err(failure) = self.run_request(cancel) {
             cancel.check()?;
             return Err(failed("OpenVINO could not run the model", failure));
         }
-        outputs
+        let outputs = outputs
             .into_iter()
             .zip(&shared.order.outputs)
-            .map(|(output, &index)| output.take(&self.request, index))
-            .collect()
+            .map(|(output, port)| output.take(&self.request, port.index))
+            .collect();
+        drop(lent);
+        outputs
     }
 
     fn lend_inputs(&mut self, inputs: &[Tensor]) -> Result<Vec<Input>> {
@@ -160,7 +160,7 @@ impl OpenVinoSession {
             .outputs
             .iter()
             .zip(&shared.order.outputs)
-            .map(|(info, &index)| Output::lend(info, &mut self.request, index))
+            .map(|(info, port)| Output::lend(info, &mut self.request, port))
             .collect()
     }
 

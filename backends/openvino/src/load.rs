@@ -245,8 +245,8 @@ fn read_other(answer: Answer<Model>) -> Result<Model> {
 
 /// An operator that the engine lacks is told from what is no model by the engine's text alone.
 fn not_ir(failure: Failure) -> Error {
-    let text = failure.text.to_lowercase();
-    if text.contains("unsupported") || text.contains("not supported") {
+    const LACKS: [&str; 3] = ["doesn't contain the operation", "nsupported", "not supported"];
+    if LACKS.iter().any(|lacks| failure.text.contains(lacks)) {
         return unsupported("OpenVINO could not read the model", failure);
     }
     Error::new(ErrorKind::InvalidEncoding, "not a valid OpenVINO model").with_source(failure)
