@@ -63,6 +63,7 @@ pub(crate) fn load(
             precision: request.options.precision,
             checks,
             stateful: read.stateful,
+            dynamic: read.model.is_dynamic(),
             kept: read.kept,
         },
         read.onnx.as_ref(),
@@ -245,7 +246,11 @@ fn read_other(answer: Answer<Model>) -> Result<Model> {
 
 /// An operator that the engine lacks is told from what is no model by the engine's text alone.
 fn not_ir(failure: Failure) -> Error {
-    const LACKS: [&str; 3] = ["doesn't contain the operation", "nsupported", "not supported"];
+    const LACKS: [&str; 3] = [
+        "doesn't contain the operation",
+        "nsupported",
+        "not supported",
+    ];
     if LACKS.iter().any(|lacks| failure.text.contains(lacks)) {
         return unsupported("OpenVINO could not read the model", failure);
     }
