@@ -251,9 +251,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |source| deepest(source))
+    error.source().map_or_else(|| error.to_string(), deepest)
 }
 
 #[cfg(test)]

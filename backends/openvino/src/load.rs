@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Cancel, Dtype, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, Source, Tensor,
+    Cancel, Dtype, Encoding, Error, ErrorKind, Graph, LoadRequest, Precision, Result, Source,
+    Tensor,
 };
 
 use crate::checks::Checks;
@@ -95,9 +96,12 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
 }
 
 fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
+    let precision = request.options.precision;
     match (request.encoding, &request.source) {
-        (Encoding::Onnx, Source::Files(paths)) => read_onnx_file(engine, &paths[0]),
-        (Encoding::Onnx, Source::Memory(parts)) => read_onnx_bytes(engine, parts[0].clone()),
+        (Encoding::Onnx, Source::Files(paths)) => read_onnx_file(engine, &paths[0], precision),
+        (Encoding::Onnx, Source::Memory(parts)) => {
+            read_onnx_bytes(engine, parts[0].clone(), precision)
+        }
         (Encoding::OpenVino, Source::Files(paths)) => {
             read_ir_files(engine, &paths[0], paths.get(1).map(PathBuf::as_path))
         }
@@ -118,7 +122,7 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
     }
 }
 
-fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
+fn read_onnx_file(engine: &Engine, path: &Path, precision: Precision) -> Result<Read> {
     let bytes = map_file(path)?;
     let model = onnx::decode(bytes.clone())?;
     let folder = match path.parent() {
@@ -126,7 +130,7 @@ fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
         _ => Path::new("."),
     };
     let has_files = files::check(&model, Some(folder))?;
-    refuse::check(&model)?;
+    refuse::check(&model, precision)?;
     // The engine goes by a file's ending.
     let by_name = path.extension().is_some_and(|ending| ending == "onnx");
     let answer = match by_name || has_files {
@@ -136,10 +140,10 @@ fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
     Ok(onnx_read(read_as_onnx(answer)?, model))
 }
 
-fn read_onnx_bytes(engine: &Engine, bytes: Bytes) -> Result<Read> {
+fn read_onnx_bytes(engine: &Engine, bytes: Bytes, precision: Precision) -> Result<Read> {
     let model = onnx::decode(bytes.clone())?;
     files::check(&model, None)?;
-    refuse::check(&model)?;
+    refuse::check(&model, precision)?;
     let read = read_as_onnx(engine.core.read_memory(&bytes, None))?;
     Ok(onnx_read(read, model))
 }

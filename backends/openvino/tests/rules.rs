@@ -123,6 +123,48 @@ fn each_is_refused_by_name() {
 }
 
 #[test]
+fn numbers_that_need_64_bits_are_refused() {
+    let Some(engine) = common::engine("numbers_that_need_64_bits_are_refused") else {
+        return;
+    };
+    let add = |number: i64| {
+        Model::new(13)
+            .input("x", INT64, &[1])
+            .output("y", INT64, &[1])
+            .integers("n", &[number])
+            .node("Add", [&["x", "n"], &["y"]], &[])
+    };
+    refused(&engine, "in 32 bits", add(1 << 31).bytes());
+    refused(&engine, "in 32 bits", add(i64::MIN).bytes());
+    let whole = int("value_int", 1 << 40);
+    let constant = Model::new(13)
+        .input("x", INT64, &[])
+        .output("y", INT64, &[])
+        .node("Constant", [&[], &["n"]], &[whole])
+        .node("Mul", [&["x", "n"], &["y"]], &[]);
+    refused(&engine, "in 32 bits", constant.bytes());
+    let doubled = Model::new(13)
+        .input("x", FLOAT, &[1])
+        .output("y", FLOAT, &[1])
+        .node("Cast", [&["x"], &["d"]], &[int("to", 11)])
+        .node("Mul", [&["d", "d"], &["e"]], &[])
+        .node("Cast", [&["e"], &["y"]], &[int("to", 1)]);
+    refused(&engine, "f64 in f32: `Cast`", doubled.bytes());
+
+    let to_the_end = Model::new(13)
+        .input("x", INT64, &[4])
+        .output("y", INT64, &[3])
+        .integers("start", &[1])
+        .integers("end", &[i64::MAX])
+        .node("Slice", [&["x", "start", "end"], &["y"]], &[]);
+    for model in [to_the_end, add(i32::MAX.into())] {
+        let source = Source::Memory(vec![model.bytes().into()]);
+        let loaded = common::load(&engine, &common::request(Encoding::Onnx, source));
+        loaded.unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+}
+
+#[test]
 fn nodes_inside_of_nodes_and_functions_are_looked_at() {
     let Some(engine) = common::engine("nodes_inside_of_nodes_and_functions_are_looked_at") else {
         return;
