@@ -13,7 +13,16 @@ use crate::onnx::{Model, Value};
 pub(crate) struct Order {
     /// `None` for an input that the engine does not have.
     pub(crate) inputs: Vec<Option<usize>>,
-    pub(crate) outputs: Vec<usize>,
+    pub(crate) outputs: Vec<OutputPort>,
+}
+
+/// Where the engine has an output.
+#[derive(Clone, Copy)]
+pub(crate) struct OutputPort {
+    pub(crate) index: usize,
+    /// Whether it goes by the name of an input, being the same tensor. The engine then takes one for the
+    /// other, so that memory set for the output would become the input's.
+    pub(crate) is_input: bool,
 }
 
 /// Describes a compiled model.
@@ -38,6 +47,12 @@ pub(crate) fn signature(
         by_name: &|name| compiled.output_named(name),
         precision,
     };
+    let input_names: Vec<Option<String>> = inputs.ports.iter().map(Port::name).collect();
+    let is_input: Vec<bool> = outputs
+        .ports
+        .iter()
+        .map(|port| input_names.contains(&port.name()))
+        .collect();
     let graph = onnx.and_then(|model| Some((model, model.graph.as_ref()?)));
     let (inputs, outputs) = match graph {
         None => (inputs.undeclared()?, outputs.undeclared()?),
@@ -51,7 +66,12 @@ pub(crate) fn signature(
     };
     let order = Order {
         inputs: inputs.1,
-        outputs: outputs.1.into_iter().flatten().collect(),
+        outputs: (outputs.1.into_iter().flatten())
+            .map(|index| OutputPort {
+                index,
+                is_input: is_input[index],
+            })
+            .collect(),
     };
     let signature = Signature {
         inputs: inputs.0,

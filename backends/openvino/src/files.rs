@@ -36,7 +36,7 @@ fn check_tensor(tensor: &Tensor, folder: Option<&Path>) -> Result<()> {
     };
     let locations = tensor.external.iter().filter(|e| e.key == "location");
     let mut locations = locations.map(|entry| entry.value.as_str()).peekable();
-    if locations.peek().is_none() {
+    if locations.peek().is_none_or(|location| location.is_empty()) {
         return Err(denied(format!(
             "tensor `{name}` lies in a file without a name"
         )));

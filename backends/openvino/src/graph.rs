@@ -1,4 +1,7 @@
 //! A compiled model and its sessions.
+//!
+//! A run is stopped between nodes, unless the model has dynamic shapes: such a run goes on to its end and
+//! is then told to have timed out.
 
 use std::sync::Arc;
 
@@ -23,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) precision: Precision,
     pub(crate) checks: Checks,
     pub(crate) stateful: bool,
+    pub(crate) dynamic: bool,
     pub(crate) kept: Kept,
 }
 
@@ -40,6 +44,9 @@ struct Shared {
     /// For each input and output of the signature, the engine's index.
     order: describe::Order,
     checks: Checks,
+    /// Whether a run may be stopped. Where shapes are dynamic it may not: the engine would leave shapes of
+    /// the stopped run in the compiled model, and fail or answer wrongly from then on, whoever asks.
+    can_stop: bool,
     _kept: Kept,
 }
 
@@ -57,6 +64,7 @@ impl OpenVinoGraph {
                 signature,
                 order,
                 checks: parts.checks,
+                can_stop: !parts.dynamic,
                 _kept: parts.kept,
             }),
         })
@@ -119,20 +127,19 @@ impl OpenVinoSession {
         cancel.check()?;
         let shared = self.shared.clone();
         shared.checks.check(inputs, &shared.signature)?;
-        // These hold the memory that the engine reads and writes until the run is over.
-        let lent = self.lend_inputs(inputs)?;
+        // These hold the memory that the engine reads and writes; outputs may be read from the inputs'.
         let outputs = self.lend_outputs()?;
+        let lent = self.lend_inputs(inputs)?;
         let ended = self.run_request(cancel);
-        drop(lent);
-        if let Err(failure) = ended {
-            cancel.check()?;
-            return Err(failed("OpenVINO could not run the model", failure));
-        }
-        outputs
+        cancel.check()?;
+        ended.map_err(|failure| failed("OpenVINO could not run the model", failure))?;
+        let outputs = outputs
             .into_iter()
             .zip(&shared.order.outputs)
-            .map(|(output, &index)| output.take(&self.request, index))
-            .collect()
+            .map(|(output, port)| output.take(&self.request, port.index))
+            .collect();
+        drop(lent);
+        outputs
     }
 
     fn lend_inputs(&mut self, inputs: &[Tensor]) -> Result<Vec<Input>> {
@@ -160,13 +167,16 @@ impl OpenVinoSession {
             .outputs
             .iter()
             .zip(&shared.order.outputs)
-            .map(|(info, &index)| Output::lend(info, &mut self.request, index))
+            .map(|(info, port)| Output::lend(info, &mut self.request, port))
             .collect()
     }
 
     #[allow(unsafe_code, reason = "stopping a run from the canceller's thread")]
     fn run_request(&mut self, cancel: &Cancel) -> std::result::Result<(), Failure> {
         let running = self.request.start()?;
+        if !self.shared.can_stop {
+            return running.wait();
+        }
         // SAFETY: the hook is taken back before this returns, while the request is there.
         let stopper = unsafe { running.stopper() };
         // Only now: the engine forgets a stop that comes before the start.

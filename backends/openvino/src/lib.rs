@@ -7,7 +7,7 @@
 //! `native` and `library`.
 //!
 //! A load cannot be stopped while the engine reads or compiles: a cancel is seen between its steps. A run
-//! stops between the nodes of the graph.
+//! stops between the nodes of the graph, where its shapes are known beforehand.
 
 mod checks;
 mod describe;

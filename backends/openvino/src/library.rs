@@ -51,6 +51,7 @@ const FUNCTIONS: &[&str] = &[
     "ov_infer_request_start_async",
     "ov_infer_request_wait",
     "ov_model_free",
+    "ov_model_is_dynamic",
     "ov_output_const_port_free",
     "ov_partial_shape_free",
     "ov_port_get_any_name",
@@ -250,9 +251,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |source| deepest(source))
+    error.source().map_or_else(|| error.to_string(), deepest)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Cancel, Dtype, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, Source, Tensor,
+    Cancel, Dtype, Encoding, Error, ErrorKind, Graph, LoadRequest, Precision, Result, Source,
+    Tensor,
 };
 
 use crate::checks::Checks;
@@ -63,6 +64,7 @@ pub(crate) fn load(
             precision: request.options.precision,
             checks,
             stateful: read.stateful,
+            dynamic: read.model.is_dynamic(),
             kept: read.kept,
         },
         read.onnx.as_ref(),
@@ -94,9 +96,12 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
 }
 
 fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
+    let precision = request.options.precision;
     match (request.encoding, &request.source) {
-        (Encoding::Onnx, Source::Files(paths)) => read_onnx_file(engine, &paths[0]),
-        (Encoding::Onnx, Source::Memory(parts)) => read_onnx_bytes(engine, parts[0].clone()),
+        (Encoding::Onnx, Source::Files(paths)) => read_onnx_file(engine, &paths[0], precision),
+        (Encoding::Onnx, Source::Memory(parts)) => {
+            read_onnx_bytes(engine, parts[0].clone(), precision)
+        }
         (Encoding::OpenVino, Source::Files(paths)) => {
             read_ir_files(engine, &paths[0], paths.get(1).map(PathBuf::as_path))
         }
@@ -117,7 +122,7 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
     }
 }
 
-fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
+fn read_onnx_file(engine: &Engine, path: &Path, precision: Precision) -> Result<Read> {
     let bytes = map_file(path)?;
     let model = onnx::decode(bytes.clone())?;
     let folder = match path.parent() {
@@ -125,7 +130,7 @@ fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
         _ => Path::new("."),
     };
     let has_files = files::check(&model, Some(folder))?;
-    refuse::check(&model)?;
+    refuse::check(&model, precision)?;
     // The engine goes by a file's ending.
     let by_name = path.extension().is_some_and(|ending| ending == "onnx");
     let answer = match by_name || has_files {
@@ -135,10 +140,10 @@ fn read_onnx_file(engine: &Engine, path: &Path) -> Result<Read> {
     Ok(onnx_read(read_as_onnx(answer)?, model))
 }
 
-fn read_onnx_bytes(engine: &Engine, bytes: Bytes) -> Result<Read> {
+fn read_onnx_bytes(engine: &Engine, bytes: Bytes, precision: Precision) -> Result<Read> {
     let model = onnx::decode(bytes.clone())?;
     files::check(&model, None)?;
-    refuse::check(&model)?;
+    refuse::check(&model, precision)?;
     let read = read_as_onnx(engine.core.read_memory(&bytes, None))?;
     Ok(onnx_read(read, model))
 }
@@ -245,8 +250,12 @@ fn read_other(answer: Answer<Model>) -> Result<Model> {
 
 /// An operator that the engine lacks is told from what is no model by the engine's text alone.
 fn not_ir(failure: Failure) -> Error {
-    let text = failure.text.to_lowercase();
-    if text.contains("unsupported") || text.contains("not supported") {
+    const LACKS: [&str; 3] = [
+        "doesn't contain the operation",
+        "nsupported",
+        "not supported",
+    ];
+    if LACKS.iter().any(|lacks| failure.text.contains(lacks)) {
         return unsupported("OpenVINO could not read the model", failure);
     }
     Error::new(ErrorKind::InvalidEncoding, "not a valid OpenVINO model").with_source(failure)

@@ -259,6 +259,14 @@ impl Core {
     }
 }
 
+impl Model {
+    /// Whether any node's output has a shape that is not known before a run.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        // SAFETY: the model is valid.
+        unsafe { sys::ov_model_is_dynamic(self.0.as_ptr()) }
+    }
+}
+
 impl Compiled {
     pub(crate) fn property(&self, key: &str) -> Answer<String> {
         let key = c_text(key)?;

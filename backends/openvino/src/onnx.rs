@@ -105,7 +105,7 @@ pub(crate) struct Attribute {
     pub(crate) sparse_tensors: Vec<SparseTensor>,
 }
 
-/// A constant; of its elements only f32, i64 and raw bytes are kept.
+/// A constant; of its elements only f32, wide integers and raw bytes are kept.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Tensor {
     #[prost(int64, repeated, tag = "1")]
@@ -120,6 +120,8 @@ pub(crate) struct Tensor {
     pub(crate) name: String,
     #[prost(bytes = "bytes", tag = "9")]
     pub(crate) raw: Bytes,
+    #[prost(uint64, repeated, tag = "11")]
+    pub(crate) unsigned: Vec<u64>,
     #[prost(message, repeated, tag = "13")]
     pub(crate) external: Vec<Entry>,
     #[prost(int32, tag = "14")]

@@ -1,21 +1,122 @@
 //! ONNX models that OpenVINO is known to answer wrongly, refused by name; the table is in `rules`.
 
-use infer_core::{Error, ErrorKind, Result};
+use std::collections::HashSet;
 
-use crate::onnx::Model;
+use infer_core::{Error, ErrorKind, Precision, Result, clip};
+
+use crate::onnx::{Model, Node, Tensor};
 use crate::rules::{Facts, RULES};
+
+/// ONNX's numbers of element types.
+const INT64: i32 = 7;
+const DOUBLE: i32 = 11;
+const UINT32: i32 = 12;
+const UINT64: i32 = 13;
 
 /// Checks every node of a model, those inside of nodes and functions too.
 ///
 /// # Errors
-/// `UnsupportedOperation` for the first that a rule applies to, with the operator and what about it.
-pub(crate) fn check(model: &Model) -> Result<()> {
+/// `UnsupportedOperation` for the first that a rule applies to, with the operator and what about it; for
+/// whole numbers that need more than 32 bits, and for f64 where less is not asked for.
+pub(crate) fn check(model: &Model, precision: Precision) -> Result<()> {
     model.for_each_graph(&mut |scope| {
         scope
             .nodes
             .iter()
             .try_for_each(|node| check_node(Facts { node, scope }))
+    })?;
+    if precision == Precision::F32 {
+        check_doubles(model)?;
+    }
+    check_wide_constants(model)
+}
+
+/// The engine computes f64 in f32, and makes of numbers that are too large for it the largest.
+fn check_doubles(model: &Model) -> Result<()> {
+    let refuse = |what: &str| {
+        Err(
+            unsupported(format!("OpenVINO would compute f64 in f32: {what}"))
+                .with_hint("`--precision auto` allows it"),
+        )
+    };
+    model.for_each_tensor(&mut |tensor| match tensor.dtype {
+        DOUBLE => refuse(&format!("constant `{}`", clip(&tensor.name))),
+        _ => Ok(()),
+    })?;
+    model.for_each_graph(&mut |scope| {
+        let to_double = |node: &&Node| {
+            let to = node.attributes.iter().find(|a| a.name == "to");
+            node.operator == "Cast" && to.is_some_and(|to| to.int == DOUBLE.into())
+        };
+        match scope.nodes.iter().find(to_double) {
+            Some(_) => refuse("`Cast`"),
+            None => Ok(()),
+        }
     })
+}
+
+/// The engine computes whole numbers in 32 bits. Only `Slice` takes larger ones, which then mean the end.
+fn check_wide_constants(model: &Model) -> Result<()> {
+    let mut wide = HashSet::new();
+    model.for_each_graph(&mut |scope| {
+        let initializers = scope.graph.map_or(&[][..], |graph| &graph.initializers);
+        let tensors = initializers.iter().filter(|tensor| is_wide(tensor));
+        wide.extend(tensors.map(|tensor| tensor.name.clone()));
+        let nodes = scope.nodes.iter().filter(|node| makes_wide(node));
+        wide.extend(nodes.flat_map(|node| node.outputs.iter().cloned()));
+        Ok(())
+    })?;
+    if wide.is_empty() {
+        return Ok(());
+    }
+    let refuse = |name: &str| {
+        let name = clip(name);
+        Err(unsupported(format!(
+            "OpenVINO computes whole numbers in 32 bits, and constant `{name}` has larger ones"
+        )))
+    };
+    model.for_each_graph(&mut |scope| {
+        let outputs = scope.graph.map_or(&[][..], |graph| &graph.outputs);
+        let used = scope.nodes.iter().filter(|node| node.operator != "Slice");
+        let mut used = used
+            .flat_map(|node| &node.inputs)
+            .chain(outputs.iter().map(|output| &output.name));
+        match used.find(|name| wide.contains(*name)) {
+            Some(name) => refuse(name),
+            None => Ok(()),
+        }
+    })
+}
+
+fn makes_wide(node: &Node) -> bool {
+    matches!(node.operator.as_str(), "Constant" | "ConstantOfShape")
+        && node.attributes.iter().any(|attribute| {
+            attribute.tensor.as_ref().is_some_and(is_wide)
+                || i32::try_from(attribute.int).is_err()
+                || attribute.ints.iter().any(|n| i32::try_from(*n).is_err())
+        })
+}
+
+fn is_wide(tensor: &Tensor) -> bool {
+    let (raw4, raw8) = (tensor.raw.as_chunks().0, tensor.raw.as_chunks().0);
+    match tensor.dtype {
+        INT64 => {
+            let raw = raw8.iter().map(|number| i64::from_le_bytes(*number));
+            let mut all = raw.chain(tensor.integers.iter().copied());
+            all.any(|number| i32::try_from(number).is_err())
+        }
+        UINT32 => {
+            let raw = raw4.iter().map(|number| u32::from_le_bytes(*number).into());
+            let mut all = raw.chain(tensor.unsigned.iter().copied());
+            all.any(|number: u64| i32::try_from(number).is_err())
+        }
+        UINT64 => {
+            let raw = raw8.iter().map(|number| u64::from_le_bytes(*number));
+            let mut all = raw.chain(tensor.unsigned.iter().copied());
+            all.any(|number| i32::try_from(number).is_err())
+        }
+        _ => false,
+    }
 }
 
 fn check_node(facts: Facts<'_>) -> Result<()> {
@@ -28,10 +129,14 @@ fn check_node(facts: Facts<'_>) -> Result<()> {
         .find(|rule| rule.operators.contains(&operator) && (rule.applies)(&facts));
     match found {
         None => Ok(()),
-        Some(rule) => Err(Error::new(
-            ErrorKind::UnsupportedOperation,
-            format!("OpenVINO would run `{operator}` wrongly: {}", rule.what),
-        )
-        .with_hint("another backend may run this model")),
+        Some(rule) => Err(unsupported(format!(
+            "OpenVINO would run `{operator}` wrongly: {}",
+            rule.what
+        ))),
     }
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(ErrorKind::UnsupportedOperation, message)
+        .with_hint("another backend may run this model")
 }

@@ -31,13 +31,13 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         operators: &["DFT"],
-        what: "`onesided` gives another shape",
-        applies: |f| f.int("onesided", 0) != 0,
+        what: "`onesided` gives another shape, an axis may be ignored, and sums are inexact",
+        applies: |_| true,
     },
     Rule {
-        operators: &["DFT"],
-        what: "it ignores an axis that is not a constant",
-        applies: |f| f.has_input(2) && f.constant(2).is_none(),
+        operators: &["DynamicQuantizeLinear"],
+        what: "it rounds to another side where a quotient is close to a half",
+        applies: |_| true,
     },
     Rule {
         operators: &["GRU", "LSTM", "RNN"],
@@ -88,6 +88,11 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |f| f.text("mode") == b"max",
     },
     Rule {
+        operators: &["Tile"],
+        what: "repeats that are not constant, of 4 axes and more, leave the output as it was",
+        applies: |f| f.constant(1).is_none() && f.length(1).is_none_or(|length| length > 3),
+    },
+    Rule {
         operators: &["TopK"],
         what: "the indices of equal values are in any order",
         applies: |f| f.has_output(1),
@@ -132,6 +137,17 @@ impl<'a> Facts<'a> {
             let node = self.scope.nodes.iter().find(makes)?;
             node.attributes.iter().find_map(|a| a.tensor.as_ref())
         })
+    }
+
+    /// The declared number of elements of an input of one axis.
+    fn length(&self, place: usize) -> Option<usize> {
+        let (graph, name) = (self.scope.graph?, self.node.inputs.get(place)?);
+        let mut declared = graph.inputs.iter().chain(&graph.values);
+        let dimensions = declared.find(|value| value.name == *name)?.dimensions()?;
+        match dimensions.as_slice() {
+            [length] => *length,
+            _ => None,
+        }
     }
 
     fn whole_scales(&self, place: usize) -> bool {

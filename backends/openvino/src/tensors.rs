@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use infer_core::{Dtype, Error, ErrorKind, Result, Tensor, TensorInfo, byte_length, clip};
 
+use crate::describe::OutputPort;
 use crate::graph::failed;
 use crate::native::{Failure, NativeTensor, Request};
 
@@ -133,15 +134,19 @@ impl Output {
     ///
     /// # Errors
     /// Those of the engine.
-    pub(crate) fn lend(info: &TensorInfo, request: &mut Request, index: usize) -> Result<Output> {
+    pub(crate) fn lend(
+        info: &TensorInfo,
+        request: &mut Request,
+        port: &OutputPort,
+    ) -> Result<Output> {
         let shape = info.static_shape();
         let length = shape.as_deref().and_then(|s| byte_length(info.dtype, s));
         let lent = match (shape, length) {
-            (Some(shape), Some(length)) if length > 0 => {
+            (Some(shape), Some(length)) if length > 0 && !port.is_input => {
                 let lent = Lent::new(info.dtype, shape, length)
                     .map_err(|failure| failed("OpenVINO does not take an output", failure))?;
                 request
-                    .set_output(index, &lent._tensor)
+                    .set_output(port.index, &lent._tensor)
                     .map_err(|failure| failed("OpenVINO does not take an output", failure))?;
                 Some(lent)
             }

@@ -5,6 +5,8 @@
     reason = "each test program uses some of these"
 )]
 
+pub mod onnx;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,0 +1,283 @@
+//! What OpenVINO would answer wrongly: a model for each rule, which has to be refused by name, and models
+//! just beside, which have to run.
+
+mod common;
+
+use common::onnx::{FLOAT, INT64, Model, graph, inner, int, ints, node, string};
+use infer_core::{Encoding, ErrorKind, Source, Tensor};
+
+/// A model of one node; each input is a given one of f32.
+fn one(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Model {
+    let mut model = Model::new(22);
+    for input in inputs.iter().filter(|input| !input.is_empty()) {
+        model = model.input(input, FLOAT, &[1, 1, 4, 4]);
+    }
+    for output in outputs.iter().filter(|output| !output.is_empty()) {
+        model = model.output(output, FLOAT, &[0, 0, 0, 0]);
+    }
+    model.node(operator, [inputs, outputs], attributes)
+}
+
+fn resize(inputs: &[&str], attributes: &[Vec<u8>]) -> Model {
+    one("Resize", inputs, &["y"], attributes)
+}
+
+#[test]
+fn each_is_refused_by_name() {
+    let Some(engine) = common::engine("each_is_refused_by_name") else {
+        return;
+    };
+    let recurrent = ["x", "w", "r"];
+    let pooled = [
+        int("ceil_mode", 1),
+        ints("kernel_shape", &[1, 1]),
+        ints("strides", &[2, 2]),
+    ];
+    let aligned = string("coordinate_transformation_mode", "align_corners");
+    let attention = ["q", "k", "v", "m", "pk", "pv"];
+    let peepholes = ["x", "w", "r", "", "", "", "", "p"];
+    let cases: [(&str, Model); 17] = [
+        (
+            "`Attention` wrongly: `is_causal` together",
+            one("Attention", &attention, &["y"], &[int("is_causal", 1)]),
+        ),
+        ("`DFT` wrongly", one("DFT", &["x"], &["y"], &[])),
+        (
+            "`DynamicQuantizeLinear` wrongly",
+            one("DynamicQuantizeLinear", &["x"], &["y", "s", "z"], &[]),
+        ),
+        (
+            "`GRU` wrongly: `layout` 1",
+            one("GRU", &recurrent, &["y"], &[int("layout", 1)]),
+        ),
+        (
+            "`LSTM` wrongly: `layout` 1",
+            one("LSTM", &recurrent, &["y"], &[int("layout", 1)]),
+        ),
+        (
+            "`RNN` wrongly: `layout` 1",
+            one("RNN", &recurrent, &["y"], &[int("layout", 1)]),
+        ),
+        (
+            "`LSTM` wrongly: it ignores peepholes",
+            one("LSTM", &peepholes, &["y"], &[]),
+        ),
+        (
+            "`MaxPool` wrongly: `ceil_mode`",
+            one("MaxPool", &["x"], &["y"], &pooled),
+        ),
+        (
+            "`NonMaxSuppression` wrongly",
+            one("NonMaxSuppression", &["b", "s"], &["y"], &[]),
+        ),
+        (
+            "`Resize` wrongly: `exclude_outside`",
+            resize(&["x", "", "s"], &[int("exclude_outside", 1)]),
+        ),
+        (
+            "`Resize` wrongly: `antialias`",
+            resize(&["x", "", "s"], &[int("antialias", 1)]),
+        ),
+        (
+            "`Resize` wrongly: `keep_aspect_ratio_policy`",
+            resize(
+                &["x", "", "", "s"],
+                &[string("keep_aspect_ratio_policy", "not_larger")],
+            ),
+        ),
+        (
+            "`Resize` wrongly: `align_corners`",
+            resize(&["x", "", "s"], std::slice::from_ref(&aligned)),
+        ),
+        (
+            "`Resize` wrongly: `align_corners`",
+            Model::new(22)
+                .floats("s", &[4], &[1.0, 1.0, 0.8, 0.8])
+                .input("x", FLOAT, &[1, 1, 4, 4])
+                .output("y", FLOAT, &[1, 1, 3, 3])
+                .node("Resize", [&["x", "", "s"], &["y"]], &[aligned]),
+        ),
+        (
+            "`RoiAlign` wrongly: mode `max`",
+            one(
+                "RoiAlign",
+                &["x", "r", "b"],
+                &["y"],
+                &[string("mode", "max")],
+            ),
+        ),
+        (
+            "`Tile` wrongly: repeats",
+            one("Tile", &["x"], &["y"], &[])
+                .input("repeats", INT64, &[4])
+                .node("Tile", [&["x", "repeats"], &["z"]], &[]),
+        ),
+        (
+            "`TopK` wrongly: the indices",
+            one("TopK", &["x", "k"], &["v", "i"], &[]),
+        ),
+    ];
+    for (expected, model) in cases {
+        refused(&engine, expected, model.bytes());
+    }
+}
+
+#[test]
+fn numbers_that_need_64_bits_are_refused() {
+    let Some(engine) = common::engine("numbers_that_need_64_bits_are_refused") else {
+        return;
+    };
+    let add = |number: i64| {
+        Model::new(13)
+            .input("x", INT64, &[1])
+            .output("y", INT64, &[1])
+            .integers("n", &[number])
+            .node("Add", [&["x", "n"], &["y"]], &[])
+    };
+    refused(&engine, "in 32 bits", add(1 << 31).bytes());
+    refused(&engine, "in 32 bits", add(i64::MIN).bytes());
+    let whole = int("value_int", 1 << 40);
+    let constant = Model::new(13)
+        .input("x", INT64, &[])
+        .output("y", INT64, &[])
+        .node("Constant", [&[], &["n"]], &[whole])
+        .node("Mul", [&["x", "n"], &["y"]], &[]);
+    refused(&engine, "in 32 bits", constant.bytes());
+    let doubled = Model::new(13)
+        .input("x", FLOAT, &[1])
+        .output("y", FLOAT, &[1])
+        .node("Cast", [&["x"], &["d"]], &[int("to", 11)])
+        .node("Mul", [&["d", "d"], &["e"]], &[])
+        .node("Cast", [&["e"], &["y"]], &[int("to", 1)]);
+    refused(&engine, "f64 in f32: `Cast`", doubled.bytes());
+
+    let to_the_end = Model::new(13)
+        .input("x", INT64, &[4])
+        .output("y", INT64, &[3])
+        .integers("start", &[1])
+        .integers("end", &[i64::MAX])
+        .node("Slice", [&["x", "start", "end"], &["y"]], &[]);
+    for model in [to_the_end, add(i32::MAX.into())] {
+        let source = Source::Memory(vec![model.bytes().into()]);
+        let loaded = common::load(&engine, &common::request(Encoding::Onnx, source));
+        loaded.unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+}
+
+#[test]
+fn nodes_inside_of_nodes_and_functions_are_looked_at() {
+    let Some(engine) = common::engine("nodes_inside_of_nodes_and_functions_are_looked_at") else {
+        return;
+    };
+    let wrong = node("TopK", [&["x", "k"], &["v", "i"]], &[]);
+    let branch = graph(&wrong, "v");
+    let inside = Model::new(22)
+        .input("x", FLOAT, &[4])
+        .input("k", INT64, &[1])
+        .input("c", 9, &[])
+        .output("y", FLOAT, &[0])
+        .node(
+            "If",
+            [&["c"], &["y"]],
+            &[inner("then_branch", &branch), inner("else_branch", &branch)],
+        );
+    let function = Model::new(22)
+        .input("x", FLOAT, &[4])
+        .input("k", INT64, &[1])
+        .output("y", FLOAT, &[0])
+        .node("own.Best", [&["x", "k"], &["y"]], &[])
+        .function("Best", [&["x", "k"], &["v"]], &[wrong]);
+    for model in [inside, function] {
+        refused(&engine, "`TopK` wrongly", model.bytes());
+    }
+}
+
+fn refused(engine: &infer_openvino::OpenVino, expected: &str, model: Vec<u8>) {
+    let source = Source::Memory(vec![model.into()]);
+    let error = common::load(engine, &common::request(Encoding::Onnx, source))
+        .err()
+        .unwrap_or_else(|| panic!("{expected}: it was not refused"));
+    assert_eq!(error.kind(), ErrorKind::UnsupportedOperation, "{expected}");
+    assert!(error.to_string().contains(expected), "{expected}: {error}");
+}
+
+#[test]
+fn what_is_just_beside_runs() {
+    let Some(engine) = common::engine("what_is_just_beside_runs") else {
+        return;
+    };
+    let aligned = string("coordinate_transformation_mode", "align_corners");
+    let pool = [
+        int("ceil_mode", 1),
+        ints("kernel_shape", &[3, 3]),
+        ints("strides", &[2, 2]),
+    ];
+    let linear = string("mode", "linear");
+    let small = common::floats(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let large: Vec<f32> = (0..16).map(|number| number as f32).collect();
+    let large = common::floats(&[1, 1, 4, 4], &large);
+    let cases: [(&str, Model, &Tensor, &[f32]); 5] = [
+        (
+            "whole scales",
+            Model::new(19)
+                .floats("s", &[4], &[1.0, 1.0, 1.0, 2.0])
+                .node("Resize", [&["x", "", "s"], &["y"]], &[aligned, linear]),
+            &small,
+            &[
+                1.0,
+                4.0 / 3.0,
+                5.0 / 3.0,
+                2.0,
+                3.0,
+                10.0 / 3.0,
+                11.0 / 3.0,
+                4.0,
+            ],
+        ),
+        (
+            "windows that start inside",
+            Model::new(19).node("MaxPool", [&["x"], &["y"]], &pool),
+            &large,
+            &[10.0, 11.0, 14.0, 15.0],
+        ),
+        (
+            "constant repeats",
+            Model::new(19)
+                .integers("r", &[1, 1, 2, 1])
+                .node("Tile", [&["x", "r"], &["y"]], &[]),
+            &small,
+            &[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0],
+        ),
+        (
+            "the largest alone",
+            Model::new(19)
+                .integers("k", &[1])
+                .node("TopK", [&["x", "k"], &["y"]], &[]),
+            &small,
+            &[2.0, 4.0],
+        ),
+        (
+            "an input that is an output",
+            Model::new(19).node("Dropout", [&["x"], &["y"]], &[]),
+            &small,
+            &[1.0, 2.0, 3.0, 4.0],
+        ),
+    ];
+    for (what, model, input, expected) in cases {
+        let shape: Vec<u64> = input.shape().iter().map(|size| *size as u64).collect();
+        let model = model
+            .input("x", FLOAT, &shape)
+            .output("y", FLOAT, &[0, 0, 0, 0]);
+        let source = Source::Memory(vec![model.bytes().into()]);
+        let loaded = common::load(&engine, &common::request(Encoding::Onnx, source));
+        let graph = loaded.unwrap_or_else(|error| panic!("{what}: {}", error.report()));
+        let mut session = graph.session().expect("a session");
+        for _ in 0..2 {
+            let outputs = common::run(session.as_mut(), vec![input.clone()]).expect(what);
+            let got = common::read_floats(&outputs[0]);
+            assert_eq!(got.len(), expected.len(), "{what}");
+            let close = got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-5);
+            assert!(close, "{what}: expected {expected:?}, got {got:?}");
+        }
+    }
+}
