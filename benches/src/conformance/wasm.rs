@@ -60,11 +60,12 @@ impl Wasm {
                 .enable_all()
                 .build()?,
             guest: Guest::compile(&engine, &bytes)?,
-            backends: Arc::new(Backends::built_in()),
+            backends: Arc::new(Backends::of_machine(&EngineLibraries::default())?),
             selection: Selection {
                 backend: Some(backend.to_owned()),
                 device: DeviceChoice::Exactly(Device::Cpu),
                 options,
+                ..Selection::default()
             },
         })
     }
