@@ -12,6 +12,9 @@ use crate::found::looks_like_path;
 use crate::manifest::invalid;
 use crate::{Manifest, Progress, check_name, fetch};
 
+// What is shorter than this, in bytes, is not taken for the beginning of a name.
+const SHORTEST_BEGINNING: usize = 3;
+
 /// The name and text of a manifest in `models/known`.
 macro_rules! manifest {
     ($name:literal) => {
@@ -235,7 +238,16 @@ fn known_names() -> Vec<String> {
 /// A hint at the name that was meant, or at all of them.
 fn near(name: &str, names: &[String]) -> String {
     let nearest = names.iter().min_by_key(|other| distance(name, other));
-    match nearest.filter(|other| distance(name, other) <= 1 + other.len() / 4) {
+    let begun = || {
+        let long_enough = name.len() >= SHORTEST_BEGINNING;
+        names
+            .iter()
+            .find(|other| long_enough && other.starts_with(name))
+    };
+    match nearest
+        .filter(|other| distance(name, other) <= 1 + other.len() / 4)
+        .or_else(begun)
+    {
         Some(other) => format!("did you mean `{other}`?"),
         None => format!("known models: {}", names.join(", ")),
     }
@@ -317,6 +329,7 @@ mod tests {
         let store = ModelStore::at(folder.path());
         let cases = [
             ("magica", "did you mean `magika`?"),
+            ("efficientnet", "did you mean `efficientnet-lite0`?"),
             ("llama", "known models: all-minilm-l6-v2, "),
             (
                 "mine",
