@@ -1,5 +1,5 @@
 """Converts the EfficientNet-lite0 checkpoint (.pth) to OpenVINO IR:
-`efficientnet_lite_openvino.py OUT.xml|OUT.bin IN.pth` writes one of the two files.
+`efficientnet_lite_openvino.py OUT.xml|OUT.bin IN.pth` writes both files, unless OUT is there already.
 
 Input `input` f32[1, 3, 224, 224], output `probabilities` f32[1, 1000].
 """
@@ -62,11 +62,14 @@ class Writer:
 
 
 def main(destination, checkpoint):
+    if os.path.exists(destination):
+        return
     writer = Writer()
     walk(checkpoint, writer)
-    is_xml = destination.endswith(".xml")
-    with open(destination, "wb") as file:
-        file.write(writer.model.xml() if is_xml else writer.model.weights())
+    stem = os.path.splitext(destination)[0]
+    for extension, content in ((".xml", writer.model.xml()), (".bin", writer.model.weights())):
+        with open(stem + extension, "wb") as file:
+            file.write(content)
 
 
 if __name__ == "__main__":

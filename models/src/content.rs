@@ -184,7 +184,7 @@ fn is_safetensors(start: &[u8], length: u64) -> bool {
 
 // The outermost fields of an ONNX ModelProto that are numbers, and those that have a length.
 const ONNX_NUMBERS: [u64; 2] = [1, 5];
-const ONNX_MESSAGES: [u64; 9] = [2, 3, 4, 6, 7, 8, 14, 20, 25];
+const ONNX_MESSAGES: [u64; 10] = [2, 3, 4, 6, 7, 8, 14, 20, 25, 26];
 const ONNX_GRAPH: u64 = 7;
 const LATEST_ONNX_VERSION: u64 = 999;
 // Those of a TensorFlow GraphDef, whose first message is a node, function library or version.

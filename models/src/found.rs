@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use infer_core::{Encoding, Error, ErrorKind, Result};
 
+use crate::digest::files_below;
 use crate::manifest::invalid;
 use crate::{Content, Manifest, check_kind, file_error, open_file, xml};
 
@@ -93,7 +94,9 @@ impl Found {
         let encoding = encoding(&listed[0], said)?;
         let files = parts(listed, encoding)?;
         if manifest_path.is_some() {
-            files.iter().try_for_each(|file| stays_in(folder, file))?;
+            files
+                .iter()
+                .try_for_each(|file| stays_in_with_contents(folder, file))?;
         }
         Ok(Found {
             folder: folder.to_owned(),
@@ -153,6 +156,17 @@ fn stays_in(folder: &Path, file: &Path) -> Result<()> {
         file.display()
     );
     Err(Error::new(ErrorKind::Security, message))
+}
+
+/// As `stays_in`, and for a folder every file in it too.
+fn stays_in_with_contents(folder: &Path, file: &Path) -> Result<()> {
+    stays_in(folder, file)?;
+    match file.is_dir() {
+        true => files_below(file)?
+            .iter()
+            .try_for_each(|file| stays_in(folder, file)),
+        false => Ok(()),
+    }
 }
 
 /// The only model of a folder without a list of files: the folder itself where it is a SavedModel.

@@ -4,6 +4,7 @@
 //! [`MOST_FIELDS`] are counted.
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use infer_core::{Encoding, Error, ErrorKind, Result};
@@ -100,7 +101,7 @@ fn lite(head: flatbuffer::LiteHead) -> Facts {
 }
 
 /// The facts of a GraphDef: its nodes are field 1, its versions 4, whose field 1 is the producer.
-fn graph(reader: &mut Reader<File>, mut left: Span) -> Option<Facts> {
+fn graph(reader: &mut Reader<impl Read + Seek>, mut left: Span) -> Option<Facts> {
     let (mut nodes, mut producer) = (0u64, String::new());
     for _ in 0..MOST_FIELDS {
         let field = match reader.next(&mut left) {
@@ -127,7 +128,7 @@ fn graph(reader: &mut Reader<File>, mut left: Span) -> Option<Facts> {
 }
 
 /// The facts of a SavedModel's first graph: description (field 1), graph (2) and signatures (5).
-fn saved_model(reader: &mut Reader<File>) -> Option<Facts> {
+fn saved_model(reader: &mut Reader<impl Read + Seek>) -> Option<Facts> {
     let whole = reader.whole();
     let first = reader.fields(whole, 16).into_iter().find_map(|field| {
         match (field.number, field.value) {
@@ -170,7 +171,7 @@ fn tensorflow_version(version: String) -> String {
 }
 
 /// The texts in a message's fields of this number.
-fn texts(reader: &mut Reader<File>, message: Span, number: u64) -> Vec<String> {
+fn texts(reader: &mut Reader<impl Read + Seek>, message: Span, number: u64) -> Vec<String> {
     let fields = reader.fields(message, 64);
     let spans = fields.into_iter().filter_map(|field| match field.value {
         Value::Bytes(span) if field.number == number => Some(span),
@@ -221,5 +222,21 @@ mod tests {
             let head = head(path);
             assert!(head.starts_with(expected), "{path}: {head}");
         }
+    }
+
+    #[test]
+    fn hostile_bytes_give_facts_or_none() {
+        let bytes = include_bytes!("../testdata/network-saved-model/saved_model.pb");
+        let of = |bytes: &[u8]| saved_model(&mut Reader::new(std::io::Cursor::new(bytes)).unwrap());
+        assert!(of(bytes).is_some_and(|facts| facts.len() == 5));
+        for at in 0..bytes.len() {
+            of(&bytes[..at]);
+            for value in [0, 0x7f, 0x80, 0xff] {
+                let mut broken = bytes.to_vec();
+                broken[at] = value;
+                of(&broken);
+            }
+        }
+        assert_eq!(of(b""), None);
     }
 }

@@ -10,6 +10,9 @@ use infer_core::{Error, ErrorKind, Result};
 pub use crate::digest::{check as check_digest, sha256};
 pub use crate::manifest::check_path;
 
+// What is shorter than this, in bytes, is not taken for the beginning of a name.
+const SHORTEST_BEGINNING: usize = 3;
+
 /// The user's folder for what infer installs: `$INFER_HOME`, else `$XDG_DATA_HOME/infer`, else
 /// `~/.local/share/infer`. It is absolute and need not be there yet. `what` is for the error: `models`, say.
 ///
@@ -100,7 +103,16 @@ pub fn file_error(action: &str, path: &Path, error: std::io::Error) -> Error {
 /// The hint for a name that is not known: the one that is nearly the same, else all (`what` are they).
 pub fn hint_for_unknown(name: &str, names: &[String], what: &str) -> String {
     let near = names.iter().min_by_key(|other| distance(name, other));
-    match near.filter(|other| distance(name, other) <= 1 + other.len() / 4) {
+    let long_enough = name.len() >= SHORTEST_BEGINNING;
+    let begun = || {
+        names
+            .iter()
+            .find(|other| long_enough && other.starts_with(name))
+    };
+    match near
+        .filter(|other| distance(name, other) <= 1 + other.len() / 4)
+        .or_else(begun)
+    {
         Some(other) => format!("did you mean `{other}`?"),
         None => format!("known {what}: {}", names.join(", ")),
     }

@@ -272,6 +272,7 @@ mod tests {
         let store = ModelStore::at(folder.path());
         let cases = [
             ("magica", "did you mean `magika`?"),
+            ("efficientnet", "did you mean `efficientnet-lite0`?"),
             ("llama", "known models: all-minilm-l6-v2, "),
             (
                 "mine",
