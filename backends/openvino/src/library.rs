@@ -134,15 +134,15 @@ fn take(
     candidate: &Candidate,
     library: Library,
 ) -> Result<&'static Engine> {
-    if let Some(engine) = *engine {
-        return same(engine, candidate);
-    }
     if let Some(function) = missing_function(&library) {
         let why = format!("it is not OpenVINO's, or too old: it has no function `{function}`");
         return Err(broken(candidate, &why));
     }
     let version = version_of(&library).map_err(|why| broken(candidate, &why))?;
     check_version(&version).map_err(|why| broken(candidate, &why))?;
+    if let Some(engine) = *engine {
+        return same(engine, candidate);
+    }
     // Never closed, see `Engine`.
     std::mem::forget(library);
     openvino_sys::library::load_from(&candidate.path)
