@@ -1,13 +1,8 @@
 //! Rules about what an engine answers wrongly, and what they may ask of a node.
-//!
-//! Element types are known where the file says them: of inputs, initializers and annotated values. A rule
-//! that needs one says what it takes a silent file for.
-
-use std::collections::HashMap;
 
 use infer_core::{Error, ErrorKind, Result};
 
-use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OpsetProto, TensorProto};
+use crate::model::{Attribute, Model, Node, Scope, Tensor};
 
 /// Something that an engine gets wrong.
 pub struct Rule {
@@ -19,259 +14,111 @@ pub struct Rule {
     pub applies: fn(&Facts<'_>) -> bool,
 }
 
-/// The type of a value's elements, by ONNX's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElementType(i32);
-
-impl ElementType {
-    /// 1.
-    pub const FLOAT: ElementType = ElementType(1);
-    /// 2.
-    pub const UINT8: ElementType = ElementType(2);
-    /// 3.
-    pub const INT8: ElementType = ElementType(3);
-    /// 4.
-    pub const UINT16: ElementType = ElementType(4);
-    /// 5.
-    pub const INT16: ElementType = ElementType(5);
-    /// 6.
-    pub const INT32: ElementType = ElementType(6);
-    /// 7.
-    pub const INT64: ElementType = ElementType(7);
-    /// 8.
-    pub const STRING: ElementType = ElementType(8);
-    /// 9.
-    pub const BOOL: ElementType = ElementType(9);
-    /// 10.
-    pub const FLOAT16: ElementType = ElementType(10);
-    /// 11.
-    pub const DOUBLE: ElementType = ElementType(11);
-    /// 12.
-    pub const UINT32: ElementType = ElementType(12);
-    /// 13.
-    pub const UINT64: ElementType = ElementType(13);
-    /// 16.
-    pub const BFLOAT16: ElementType = ElementType(16);
-}
-
-/// What a rule may ask of a node.
+/// A node, and what is known of it from the file.
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
-    node: &'a NodeProto,
-    opset: i64,
-    values: &'a Values<'a>,
-}
-
-/// What the file says of values, by name: graphs inside of graphs come last and so hide what is outside.
-#[derive(Default)]
-struct Values<'a> {
-    types: HashMap<&'a str, ElementType>,
-    ranks: HashMap<&'a str, usize>,
+    /// The node.
+    pub node: &'a Node,
+    /// The nodes that it stands among.
+    pub scope: Scope<'a>,
 }
 
 impl<'a> Facts<'a> {
-    /// The version of the operator set that the node is of.
-    pub fn opset(&self) -> i64 {
-        self.opset
+    /// An attribute, if it is there.
+    pub fn attribute(&self, name: &str) -> Option<&'a Attribute> {
+        self.node.attributes.iter().find(|a| a.name == name)
     }
 
-    /// The operator.
-    pub fn operator(&self) -> &str {
-        &self.node.op_type
+    /// A number, or its default.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, |a| a.int)
     }
 
-    /// The operator's domain, empty for ONNX's own.
-    pub fn domain(&self) -> &str {
-        match self.node.domain.as_str() {
-            "ai.onnx" => "",
-            domain => domain,
-        }
+    /// A list of numbers, empty where it is missing.
+    pub fn ints(&self, name: &str) -> &'a [i64] {
+        self.attribute(name).map_or(&[], |a| &a.ints)
     }
 
-    /// Whether an attribute is there.
-    pub fn has(&self, attribute: &str) -> bool {
-        self.attribute(attribute).is_some()
-    }
-
-    /// An attribute that is a number, or its default.
-    pub fn int(&self, attribute: &str, default: i64) -> i64 {
-        self.attribute(attribute).map_or(default, |a| a.i)
-    }
-
-    /// An attribute that is a number, or its default.
-    pub fn float(&self, attribute: &str, default: f32) -> f32 {
-        self.attribute(attribute).map_or(default, |a| a.f)
-    }
-
-    /// An attribute that is a list of numbers; empty where it is absent.
-    pub fn ints(&self, attribute: &str) -> &[i64] {
-        self.attribute(attribute).map_or(&[], |a| &a.ints)
-    }
-
-    /// An attribute that is a text; empty where it is absent.
-    pub fn text(&self, attribute: &str) -> &str {
-        let bytes = self.attribute(attribute).map_or(&[][..], |a| &a.s);
-        std::str::from_utf8(bytes).unwrap_or_default()
-    }
-
-    /// How many inputs the node names; one left out in the middle counts.
-    pub fn inputs(&self) -> usize {
-        self.node.input.len()
+    /// A text, empty where it is missing.
+    pub fn text(&self, name: &str) -> &'a [u8] {
+        self.attribute(name).map_or(&[], |a| &a.text)
     }
 
     /// Whether an input is there and not left out.
-    pub fn has_input(&self, index: usize) -> bool {
-        self.node
-            .input
-            .get(index)
-            .is_some_and(|name| !name.is_empty())
+    pub fn has_input(&self, place: usize) -> bool {
+        self.node.inputs.get(place).is_some_and(|n| !n.is_empty())
     }
 
     /// Whether an output is asked for.
-    pub fn has_output(&self, index: usize) -> bool {
-        self.node
-            .output
-            .get(index)
-            .is_some_and(|name| !name.is_empty())
+    pub fn has_output(&self, place: usize) -> bool {
+        self.node.outputs.get(place).is_some_and(|n| !n.is_empty())
     }
 
-    /// The element type of an input, where the file says it.
-    pub fn input_type(&self, index: usize) -> Option<ElementType> {
-        self.values
-            .types
-            .get(self.node.input.get(index)?.as_str())
-            .copied()
+    /// An input that is a constant of the same graph.
+    pub fn constant(&self, place: usize) -> Option<&'a Tensor> {
+        let name = self.node.inputs.get(place)?;
+        let graph = self.scope.graph;
+        // A caller may give another value for an initialiser that is an input too.
+        let given = graph.is_some_and(|graph| graph.inputs.iter().any(|i| i.name == *name));
+        let initialisers = graph.map_or(&[][..], |graph| &graph.initializers);
+        let initialiser = initialisers.iter().find(|t| t.name == *name && !given);
+        initialiser.or_else(|| {
+            let makes = |node: &&Node| node.operator == "Constant" && node.outputs.contains(name);
+            let node = self.scope.nodes.iter().find(makes)?;
+            node.attributes.iter().find_map(|a| a.tensor.as_ref())
+        })
     }
 
-    /// The element type of an output, where the file says it.
-    pub fn output_type(&self, index: usize) -> Option<ElementType> {
-        self.values
-            .types
-            .get(self.node.output.get(index)?.as_str())
-            .copied()
+    /// The declared number of elements of an input of one axis.
+    pub fn length(&self, place: usize) -> Option<usize> {
+        let (graph, name) = (self.scope.graph?, self.node.inputs.get(place)?);
+        let mut declared = graph.inputs.iter().chain(&graph.values);
+        let dimensions = declared.find(|value| value.name == *name)?.dimensions()?;
+        match dimensions.as_slice() {
+            [length] => *length,
+            _ => None,
+        }
     }
 
-    /// The number of dimensions of an input, where the file says it.
-    pub fn input_rank(&self, index: usize) -> Option<usize> {
-        self.values
-            .ranks
-            .get(self.node.input.get(index)?.as_str())
-            .copied()
-    }
-
-    /// Whether an input may be of one of these types: it is, or the file does not say.
-    pub fn may_be(&self, index: usize, types: &[ElementType]) -> bool {
-        self.input_type(index)
-            .is_none_or(|found| types.contains(&found))
-    }
-
-    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node
-            .attribute
-            .iter()
-            .find(|attribute| attribute.name == name)
+    /// Whether an input is known to be whole numbers of at least 1.
+    pub fn whole_scales(&self, place: usize) -> bool {
+        let Some(tensor) = self.constant(place) else {
+            return false;
+        };
+        let (raw, _) = tensor.raw.as_chunks();
+        let raw = raw.iter().map(|number| f32::from_le_bytes(*number));
+        let scales: Vec<f32> = tensor.floats.iter().copied().chain(raw).collect();
+        !scales.is_empty() && scales.iter().all(|s| *s >= 1.0 && s.fract() == 0.0)
     }
 }
 
-/// Every node of a model, in subgraphs and functions too.
-pub(crate) fn nodes(model: &ModelProto) -> impl Iterator<Item = &NodeProto> {
-    let mut waiting: Vec<&NodeProto> = model
-        .graph
-        .iter()
-        .flat_map(|graph| &graph.node)
-        .chain(model.functions.iter().flat_map(|function| &function.node))
-        .collect();
-    std::iter::from_fn(move || {
-        let node = waiting.pop()?;
-        let graphs = node
-            .attribute
+/// Refuses a model if a rule of `engine` applies to any of its nodes, those inside of nodes and functions too.
+///
+/// # Errors
+/// `UnsupportedOperation` for the first, with the operator and what about it.
+pub fn check_rules(model: &Model, engine: &str, rules: &[Rule]) -> Result<()> {
+    model.for_each_graph(&mut |scope| {
+        scope
+            .nodes
             .iter()
-            .flat_map(|a| a.g.iter().chain(&a.graphs));
-        waiting.extend(graphs.flat_map(|graph| &graph.node));
-        Some(node)
+            .try_for_each(|node| check_node(Facts { node, scope }, engine, rules))
     })
 }
 
-/// Refuses a model to which a rule applies.
-pub(crate) fn check(model: &ModelProto, engine: &str, rules: &[Rule]) -> Result<()> {
-    let opset = |domain: &str| opset(&model.opset_import, domain);
-    let mut values = Values::default();
-    if let Some(graph) = &model.graph {
-        values.add(graph);
+fn check_node(facts: Facts<'_>, engine: &str, rules: &[Rule]) -> Result<()> {
+    let operator = facts.node.operator.as_str();
+    if !matches!(facts.node.domain.as_str(), "" | "ai.onnx") {
+        return Ok(());
     }
-    for node in nodes(model) {
-        let facts = Facts {
-            node,
-            opset: opset(&node.domain),
-            values: &values,
-        };
-        let rule = rules
-            .iter()
-            .find(|rule| rule.operators.contains(&facts.operator()) && (rule.applies)(&facts));
-        if let Some(rule) = rule {
-            let message = format!(
-                "{engine} would run `{}` wrongly: {}",
-                facts.operator(),
-                rule.what
-            );
-            return Err(Error::new(ErrorKind::UnsupportedOperation, message)
-                .with_hint("another backend may run this model"));
-        }
-    }
-    Ok(())
-}
-
-fn opset(imported: &[OpsetProto], domain: &str) -> i64 {
-    let plain = |domain: &str| matches!(domain, "" | "ai.onnx");
-    imported
+    let found = rules
         .iter()
-        .find(|opset| opset.domain == domain || plain(&opset.domain) && plain(domain))
-        .map_or(1, |opset| opset.version)
-}
-
-impl<'a> Values<'a> {
-    fn add(&mut self, graph: &'a GraphProto) {
-        for TensorProto {
-            name,
-            data_type,
-            dims,
-            ..
-        } in &graph.initializer
-        {
-            self.types.insert(name, ElementType(*data_type));
-            self.ranks.insert(name, dims.len());
-        }
-        for value in graph
-            .input
-            .iter()
-            .chain(&graph.output)
-            .chain(&graph.value_info)
-        {
-            let kind = value
-                .r#type
-                .as_ref()
-                .and_then(|kind| kind.tensor_type.as_ref());
-            if let Some(tensor) = kind {
-                self.types
-                    .insert(&value.name, ElementType(tensor.elem_type));
-                if let Some(shape) = &tensor.shape {
-                    self.ranks.insert(&value.name, shape.dim.len());
-                }
-            }
-        }
-        for node in &graph.node {
-            for attribute in &node.attribute {
-                if node.op_type == "Constant"
-                    && let (Some(tensor), Some(output)) = (&attribute.t, node.output.first())
-                {
-                    self.types.insert(output, ElementType(tensor.data_type));
-                    self.ranks.insert(output, tensor.dims.len());
-                }
-                attribute
-                    .g
-                    .iter()
-                    .chain(&attribute.graphs)
-                    .for_each(|graph| self.add(graph));
-            }
+        .find(|rule| rule.operators.contains(&operator) && (rule.applies)(&facts));
+    match found {
+        None => Ok(()),
+        Some(rule) => {
+            let message = format!("{engine} would run `{operator}` wrongly: {}", rule.what);
+            Err(Error::new(ErrorKind::UnsupportedOperation, message)
+                .with_hint("another backend may run this model"))
         }
     }
 }

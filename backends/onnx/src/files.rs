@@ -1,110 +1,104 @@
-//! The files of a model: its own, mapped, and those that it names for weights.
+//! A model's file, and the files beside it that hold its weights: which a model may name.
 
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use infer_core::{Error, ErrorKind, Result, Source, clip};
+use infer_core::{Error, ErrorKind, Result, clip};
 
-use crate::proto::{GraphProto, SparseTensorProto, TensorProto};
+use crate::model::{Model, Tensor};
 
-/// ONNX's number for data that lies in another file.
+/// The value of `data_location` for elements in another file.
 const EXTERNAL: i32 = 1;
 
-/// The bytes of a model's one part, and its folder if it is a file.
-pub(crate) fn read(source: &Source) -> Result<(Bytes, Option<PathBuf>)> {
-    match source {
-        Source::Files(paths) => match &paths[..] {
-            [path] => {
-                let folder = match path.parent() {
-                    Some(folder) if !folder.as_os_str().is_empty() => folder,
-                    _ => Path::new("."),
-                };
-                Ok((map(path)?, Some(folder.to_owned())))
-            }
-            paths => Err(one_part(paths.len())),
-        },
-        Source::Memory(parts) => match &parts[..] {
-            [part] => Ok((part.clone(), None)),
-            parts => Err(one_part(parts.len())),
-        },
+/// Checks the files that a model names; those of a model given as bytes would be files of the host's.
+/// Tells whether there are any.
+///
+/// # Errors
+/// `Security` for a file outside the model's folder, and for any if there is no folder; `NotFound` for
+/// one that is not there.
+pub fn check_files(model: &Model, folder: Option<&Path>) -> Result<bool> {
+    let mut any = false;
+    model.for_each_tensor(&mut |tensor| {
+        if tensor.location != EXTERNAL && tensor.external.is_empty() {
+            return Ok(());
+        }
+        any = true;
+        check_tensor(tensor, folder)
+    })?;
+    Ok(any)
+}
+
+fn check_tensor(tensor: &Tensor, folder: Option<&Path>) -> Result<()> {
+    let name = clip(&tensor.name);
+    let Some(folder) = folder else {
+        return Err(denied(format!(
+            "tensor `{name}` lies in another file, which a model given as bytes may not name"
+        )));
+    };
+    let locations = tensor.external.iter().filter(|e| e.key == "location");
+    let mut locations = locations.map(|entry| entry.value.as_str()).peekable();
+    if locations.peek().is_none_or(|location| location.is_empty()) {
+        return Err(denied(format!(
+            "tensor `{name}` lies in a file without a name"
+        )));
+    }
+    // The engine takes the last where there are several: each is checked.
+    locations.try_for_each(|location| check_location(name, location, folder))
+}
+
+fn check_location(name: &str, location: &str, folder: &Path) -> Result<()> {
+    let shown = clip(location);
+    let outside = || {
+        denied(format!(
+            "tensor `{name}` lies in `{shown}`, outside the model's folder"
+        ))
+    };
+    // A name with a star is ONNX Runtime's for an address in memory, which the engine would follow.
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if location.contains('*') || !Path::new(location).components().all(inside) {
+        return Err(outside());
+    }
+    let missing = |error: std::io::Error| {
+        let message = format!("tensor `{name}` lies in `{shown}`, which cannot be read");
+        Error::new(ErrorKind::NotFound, message).with_source(error)
+    };
+    let folder: PathBuf = folder.canonicalize().map_err(missing)?;
+    let file = folder.join(location).canonicalize().map_err(missing)?;
+    match file.starts_with(&folder) {
+        true => Ok(()),
+        false => Err(outside()),
     }
 }
 
-fn one_part(got: usize) -> Error {
-    let message = format!("an ONNX model has one part, got {got}");
-    Error::new(ErrorKind::InvalidArgument, message)
+fn denied(message: String) -> Error {
+    Error::new(ErrorKind::Security, message)
 }
 
+/// Maps a model's file.
+///
+/// # Errors
+/// `NotFound` for one that is missing or cannot be read.
 #[allow(unsafe_code, reason = "a file is mapped")]
-fn map(path: &Path) -> Result<Bytes> {
-    let failed = |action: &str, error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::RuntimeError,
-        };
-        Error::new(kind, format!("cannot {action} `{}`", path.display())).with_source(error)
+pub fn map_file(path: &Path) -> Result<Bytes> {
+    let unreadable = |error| {
+        let message = format!("cannot read `{}`", path.display());
+        Error::new(ErrorKind::NotFound, message).with_source(error)
     };
-    let file = File::open(path).map_err(|error| failed("open", error))?;
-    let length = file
-        .metadata()
-        .map_err(|error| failed("read", error))?
-        .len();
-    if length == 0 {
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the bytes are read once, as plain numbers. A file that somebody writes meanwhile gives other
-    // numbers, one that is cut gives a bus error; the engine that reads it after us has the same to fear.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| failed("map", error))?;
+    // SAFETY: the map is only read. A file that somebody truncates meanwhile would fault: model files
+    // belong to the person who runs the host, not to a guest.
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;
     Ok(Bytes::from_owner(map))
 }
 
-/// Checks every tensor of a graph, its subgraphs apart.
-pub(crate) fn check(graph: &GraphProto, folder: Option<&Path>) -> Result<()> {
-    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
-    let sparse = graph
-        .sparse_initializer
-        .iter()
-        .chain(attributes().flat_map(|a| a.sparse_tensor.iter().chain(&a.sparse_tensors)))
-        .flat_map(|SparseTensorProto { values, indices }| values.iter().chain(indices));
-    graph
-        .initializer
-        .iter()
-        .chain(attributes().flat_map(|a| a.t.iter().chain(&a.tensors)))
-        .chain(sparse)
-        .filter(|tensor| tensor.data_location == EXTERNAL || !tensor.external_data.is_empty())
-        .try_for_each(|tensor| check_location(tensor, folder))
-}
-
-fn check_location(tensor: &TensorProto, folder: Option<&Path>) -> Result<()> {
-    let name = clip(&tensor.name);
-    let denied = |message: String| Err(Error::new(ErrorKind::Security, message));
-    let Some(folder) = folder else {
-        return denied(format!(
-            "tensor `{name}` lies in another file, which a model given as bytes may not name"
-        ));
-    };
-    let location = tensor
-        .external_data
-        .iter()
-        .find(|entry| entry.key == "location");
-    let location = location.map_or("", |entry| entry.value.as_str());
-    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    let inside = Path::new(location).components().all(plain) && stays_inside(folder, location);
-    match inside {
-        true => Ok(()),
-        false => denied(format!(
-            "tensor `{name}` lies in `{}`, outside the model's folder",
-            clip(location)
-        )),
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
-}
-
-/// Whether the file is in the folder once links are followed; one that is missing leads nowhere.
-fn stays_inside(folder: &Path, location: &str) -> bool {
-    let (Ok(file), Ok(folder)) = (folder.join(location).canonicalize(), folder.canonicalize())
-    else {
-        return true;
-    };
-    file.starts_with(folder)
 }

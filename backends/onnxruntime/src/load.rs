@@ -19,11 +19,11 @@ use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, ValueType};
 
 use crate::api::{self, Names};
+use crate::cuda;
 use crate::graph::{Model, OrtGraph, RunsOn, concurrency};
 use crate::library::Library;
 use crate::rules::RULES;
 use crate::values::dtype_of;
-use crate::{NAME, cuda};
 
 /// Loads a model of one part.
 pub(crate) fn load(library: &Library, request: &LoadRequest, cancel: &Cancel) -> Result<OrtGraph> {
@@ -38,20 +38,16 @@ pub(crate) fn load(library: &Library, request: &LoadRequest, cancel: &Cancel) ->
         let message = "a limit of device memory is for a GPU, got cpu";
         return Err(Error::new(ErrorKind::UnsupportedOperation, message));
     }
-    let file = infer_onnx::Model::read(source)?;
-    file.check_files()?;
-    file.check_rules(NAME, RULES)?;
+    let file = read(source)?;
+    infer_onnx::check_rules(&file, "ONNX Runtime", RULES)?;
     cancel.check()?;
     let builder =
         configured(library, *device, options).map_err(|error| failed_to_set_up(*device, &error))?;
     let session = commit(builder, source, cancel)?;
     let mut signature = signature(&session)?;
-    let inputs: Vec<&str> = signature
-        .inputs
-        .iter()
-        .map(|input| input.name.as_str())
-        .collect();
-    signature.shared = file.shared_dimensions(&inputs);
+    signature.shared = file
+        .graph
+        .map_or_else(Vec::new, |graph| graph.shared_dimensions());
     let model = Model {
         names: names(&signature)?,
         placement: placement(&session, *device, options.precision)?,
@@ -61,6 +57,24 @@ pub(crate) fn load(library: &Library, request: &LoadRequest, cancel: &Cancel) ->
         session,
     };
     Ok(OrtGraph(Arc::new(model)))
+}
+
+/// The file, looked at before the engine: it may name no other but beside itself.
+fn read(source: &Source) -> Result<infer_onnx::Model> {
+    let (bytes, folder) = match source {
+        Source::Files(paths) if paths.len() == 1 => (
+            infer_onnx::map_file(&paths[0])?,
+            Some(infer_onnx::folder_of(&paths[0])),
+        ),
+        Source::Memory(parts) if parts.len() == 1 => (parts[0].clone(), None),
+        Source::Files(_) | Source::Memory(_) => {
+            let message = "an ONNX model has one part, got another number";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+    };
+    let model = infer_onnx::decode(bytes)?;
+    infer_onnx::check_files(&model, folder)?;
+    Ok(model)
 }
 
 fn check_precision(device: Device, precision: Precision) -> Result<()> {

@@ -1,18 +1,13 @@
-//! What an ONNX model wants of its inputs and the engine does not check, looked at before each run:
-//! dimensions that have to agree, and indices that have to be inside.
-
-use std::collections::BTreeMap;
+//! What an ONNX model wants of its inputs and the engine does not check, looked at before each run: indices that
+//! have to be inside.
 
 use infer_core::{Dtype, Error, ErrorKind, Result, Signature, Tensor, clip};
 
-use crate::onnx::{Graph, Model, Node};
+use infer_onnx::{Graph, Model, Node};
 
 /// What is looked at before a run.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
-    /// Dimensions that go by one name, each with the inputs and axes where it stands. They must agree in
-    /// a call; the engine would repeat the one of size 1.
-    shared: Vec<(String, Vec<(usize, usize)>)>,
     /// Inputs that are indices; for one that is outside the engine would give zeros.
     indices: Vec<Indices>,
 }
@@ -45,7 +40,6 @@ impl Checks {
             .map(|input| input.name.as_str())
             .collect();
         Checks {
-            shared: shared(graph),
             indices: graph
                 .nodes
                 .iter()
@@ -57,54 +51,12 @@ impl Checks {
     /// Checks the inputs of a run, which are in the signature's order and fit it.
     ///
     /// # Errors
-    /// `InvalidArgument` for dimensions of one name that differ, and for an index that is outside.
+    /// `InvalidArgument` for an index that is outside.
     pub(crate) fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
-        for (name, places) in &self.shared {
-            check_equal(name, places, inputs, signature)?;
-        }
         self.indices
             .iter()
             .try_for_each(|indices| indices.check(inputs, signature))
     }
-}
-
-fn shared(graph: &Graph) -> Vec<(String, Vec<(usize, usize)>)> {
-    let mut places: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
-    for (input, value) in graph.given_inputs().into_iter().enumerate() {
-        for (axis, name) in value.symbols() {
-            let places = places.entry(name.to_owned()).or_default();
-            places.push((input, axis));
-        }
-    }
-    places.retain(|_, places| places.len() > 1);
-    places.into_iter().collect()
-}
-
-fn check_equal(
-    name: &str,
-    places: &[(usize, usize)],
-    inputs: &[Tensor],
-    signature: &Signature,
-) -> Result<()> {
-    let size = |&(input, axis): &(usize, usize)| inputs[input].shape().get(axis).copied();
-    let (first, rest) = (places[0], &places[1..]);
-    let Some(other) = rest.iter().find(|place| size(place) != size(&first)) else {
-        return Ok(());
-    };
-    let shown = |place: &(usize, usize)| {
-        let size = size(place).map_or_else(|| "missing".to_owned(), |size| size.to_string());
-        let input = clip(&signature.inputs[place.0].name);
-        format!("{size} in input `{input}` (axis {})", place.1)
-    };
-    Err(Error::new(
-        ErrorKind::InvalidArgument,
-        format!(
-            "dimension `{}` is {}, but {}",
-            clip(name),
-            shown(&first),
-            shown(other)
-        ),
-    ))
 }
 
 impl Indices {

@@ -6,8 +6,9 @@
 
 use infer_core::{Dtype, Error, ErrorKind, Precision, Result, Signature, TensorInfo, clip};
 
+use infer_onnx::{Model, Value};
+
 use crate::native::{Answer, Compiled, Failure, Port, element_name};
-use crate::onnx::{Model, Value};
 
 /// The engine's index of each input and output of a signature.
 pub(crate) struct Order {
@@ -77,7 +78,7 @@ pub(crate) fn signature(
         inputs: inputs.0,
         outputs: outputs.0,
         stateful: false,
-        shared: Vec::new(),
+        shared: graph.map_or_else(Vec::new, |(_, graph)| graph.shared_dimensions()),
     };
     Ok((signature, order))
 }

@@ -13,7 +13,7 @@ use infer_core::{
 use crate::checks::Checks;
 use crate::native::{Compiled, Failure, Request};
 use crate::tensors::{self, Input, Output};
-use crate::{describe, onnx, options};
+use crate::{describe, options};
 
 /// Bytes that the compiled model may read for as long as it lives.
 pub(crate) type Kept = Option<Bytes>;
@@ -53,7 +53,7 @@ struct Shared {
 impl OpenVinoGraph {
     /// # Errors
     /// `UnsupportedOperation` for inputs and outputs that the contract does not have.
-    pub(crate) fn new(parts: Parts, onnx: Option<&onnx::Model>) -> Result<OpenVinoGraph> {
+    pub(crate) fn new(parts: Parts, onnx: Option<&infer_onnx::Model>) -> Result<OpenVinoGraph> {
         let (mut signature, order) = describe::signature(&parts.compiled, onnx, parts.precision)?;
         signature.stateful = parts.stateful;
         Ok(OpenVinoGraph {

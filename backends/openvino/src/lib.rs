@@ -12,13 +12,11 @@
 mod checks;
 mod describe;
 mod devices;
-mod files;
 mod graph;
 mod ir;
 mod library;
 mod load;
 mod native;
-mod onnx;
 mod options;
 mod refuse;
 mod rules;

@@ -19,7 +19,7 @@ use crate::graph::{Kept, OpenVinoGraph, Parts};
 use crate::library::Engine;
 use crate::native::{Answer, Failure, Model, NativeTensor};
 use crate::tensorflow::NamedFile;
-use crate::{devices, files, ir, onnx, options, refuse, tensorflow};
+use crate::{devices, ir, options, refuse, tensorflow};
 
 /// What the engine reads of the contract's encodings.
 pub(crate) const ENCODINGS: &[Encoding] = &[
@@ -32,7 +32,7 @@ pub(crate) const ENCODINGS: &[Encoding] = &[
 /// A model that was read, and what is known of it besides.
 struct Read {
     model: Model,
-    onnx: Option<onnx::Model>,
+    onnx: Option<infer_onnx::Model>,
     stateful: bool,
     kept: Kept,
     /// Until it is compiled, the engine may still read the file.
@@ -112,7 +112,7 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
             read_plain(engine, NamedFile::holding(&parts[0], "pb")?)
         }
         (_, Source::Files(paths)) => {
-            tensorflow::check_lite(&map_file(&paths[0])?)?;
+            tensorflow::check_lite(&infer_onnx::map_file(&paths[0])?)?;
             read_plain(engine, NamedFile::of(&paths[0], "tflite")?)
         }
         (_, Source::Memory(parts)) => {
@@ -123,13 +123,9 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
 }
 
 fn read_onnx_file(engine: &Engine, path: &Path, precision: Precision) -> Result<Read> {
-    let bytes = map_file(path)?;
-    let model = onnx::decode(bytes.clone())?;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let has_files = files::check(&model, Some(folder))?;
+    let bytes = infer_onnx::map_file(path)?;
+    let model = infer_onnx::decode(bytes.clone())?;
+    let has_files = infer_onnx::check_files(&model, Some(infer_onnx::folder_of(path)))?;
     refuse::check(&model, precision)?;
     // The engine goes by a file's ending.
     let by_name = path.extension().is_some_and(|ending| ending == "onnx");
@@ -141,8 +137,8 @@ fn read_onnx_file(engine: &Engine, path: &Path, precision: Precision) -> Result<
 }
 
 fn read_onnx_bytes(engine: &Engine, bytes: Bytes, precision: Precision) -> Result<Read> {
-    let model = onnx::decode(bytes.clone())?;
-    files::check(&model, None)?;
+    let model = infer_onnx::decode(bytes.clone())?;
+    infer_onnx::check_files(&model, None)?;
     refuse::check(&model, precision)?;
     let read = read_as_onnx(engine.core.read_memory(&bytes, None))?;
     Ok(onnx_read(read, model))
@@ -152,7 +148,7 @@ fn read_as_onnx(answer: Answer<Model>) -> Result<Model> {
     answer.map_err(|failure| unsupported("OpenVINO could not read the model", failure))
 }
 
-fn onnx_read(model: Model, onnx: onnx::Model) -> Read {
+fn onnx_read(model: Model, onnx: infer_onnx::Model) -> Read {
     Read {
         model,
         onnx: Some(onnx),
@@ -163,7 +159,7 @@ fn onnx_read(model: Model, onnx: onnx::Model) -> Read {
 }
 
 fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<Read> {
-    let stateful = ir::is_stateful(&map_file(xml)?)?;
+    let stateful = ir::is_stateful(&infer_onnx::map_file(xml)?)?;
     if let Some(weights) = weights {
         drop(File::open(weights).map_err(|error| unreadable(weights, error))?);
     }
@@ -214,7 +210,7 @@ fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
         _ => path.is_dir().then_some(path),
     };
     let Some(folder) = folder else {
-        tensorflow::check_frozen(map_file(path)?)?;
+        tensorflow::check_frozen(infer_onnx::map_file(path)?)?;
         return read_plain(engine, NamedFile::of(path, "pb")?);
     };
     let description = folder.join("saved_model.pb");
@@ -270,13 +266,4 @@ fn unsupported(message: &str, failure: Failure) -> Error {
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
     let message = format!("cannot read `{}`", path.display());
     Error::new(ErrorKind::NotFound, message).with_source(error)
-}
-
-#[allow(unsafe_code, reason = "mapping a file")]
-fn map_file(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    // SAFETY: the map is only read. A file that somebody truncates meanwhile would fault: model files
-    // belong to the person who runs the host, not to a guest.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| unreadable(path, error))?;
-    Ok(Bytes::from_owner(map))
 }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use infer_core::{Error, ErrorKind, Precision, Result, clip};
 
-use crate::onnx::{Model, Node, Tensor};
-use crate::rules::{Facts, RULES};
+use infer_onnx::{Model, Node, Tensor, check_rules};
+
+use crate::rules::RULES;
 
 /// ONNX's numbers of element types.
 const INT64: i32 = 7;
@@ -19,12 +20,7 @@ const UINT64: i32 = 13;
 /// `UnsupportedOperation` for the first that a rule applies to, with the operator and what about it; for
 /// whole numbers that need more than 32 bits, and for f64 where less is not asked for.
 pub(crate) fn check(model: &Model, precision: Precision) -> Result<()> {
-    model.for_each_graph(&mut |scope| {
-        scope
-            .nodes
-            .iter()
-            .try_for_each(|node| check_node(Facts { node, scope }))
-    })?;
+    check_rules(model, "OpenVINO", RULES)?;
     if precision == Precision::F32 {
         check_doubles(model)?;
     }
@@ -116,23 +112,6 @@ fn is_wide(tensor: &Tensor) -> bool {
             all.any(|number| i32::try_from(number).is_err())
         }
         _ => false,
-    }
-}
-
-fn check_node(facts: Facts<'_>) -> Result<()> {
-    let operator = facts.node.operator.as_str();
-    if !matches!(facts.node.domain.as_str(), "" | "ai.onnx") {
-        return Ok(());
-    }
-    let found = RULES
-        .iter()
-        .find(|rule| rule.operators.contains(&operator) && (rule.applies)(&facts));
-    match found {
-        None => Ok(()),
-        Some(rule) => Err(unsupported(format!(
-            "OpenVINO would run `{operator}` wrongly: {}",
-            rule.what
-        ))),
     }
 }
 

@@ -3,24 +3,7 @@
 //! Found by running the ONNX backend test data. A rule is as narrow as what is known allows; the test
 //! `rules` has a model for each. Before a new version of OpenVINO, try every rule anew.
 
-use crate::onnx::{Attribute, Node, Scope, Tensor};
-
-/// Something that the engine gets wrong.
-pub(crate) struct Rule {
-    /// The operators that it is about.
-    pub(crate) operators: &'static [&'static str],
-    /// What about them, as it continues a message.
-    pub(crate) what: &'static str,
-    /// Whether a node is such a case.
-    pub(crate) applies: fn(&Facts<'_>) -> bool,
-}
-
-/// A node, and what is known of it from the file.
-#[derive(Clone, Copy)]
-pub(crate) struct Facts<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) scope: Scope<'a>,
-}
+use infer_onnx::{Facts, Rule};
 
 /// The rules.
 pub(crate) const RULES: &[Rule] = &[
@@ -52,7 +35,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         operators: &["MaxPool"],
         what: "`ceil_mode` where a window may start in the padding at the end",
-        applies: |f| f.window_past_the_end(),
+        applies: |f| window_past_the_end(f),
     },
     Rule {
         operators: &["NonMaxSuppression"],
@@ -99,84 +82,21 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-impl<'a> Facts<'a> {
-    fn attribute(&self, name: &str) -> Option<&'a Attribute> {
-        self.node.attributes.iter().find(|a| a.name == name)
+/// Whether the stride and the padding at the end reach beyond the window on some axis.
+fn window_past_the_end(facts: &Facts<'_>) -> bool {
+    if facts.int("ceil_mode", 0) == 0 {
+        return false;
     }
-
-    fn int(&self, name: &str, default: i64) -> i64 {
-        self.attribute(name).map_or(default, |a| a.int)
-    }
-
-    fn ints(&self, name: &str) -> &'a [i64] {
-        self.attribute(name).map_or(&[], |a| &a.ints)
-    }
-
-    fn text(&self, name: &str) -> &'a [u8] {
-        self.attribute(name).map_or(&[], |a| &a.text)
-    }
-
-    fn has_input(&self, place: usize) -> bool {
-        self.node.inputs.get(place).is_some_and(|n| !n.is_empty())
-    }
-
-    fn has_output(&self, place: usize) -> bool {
-        self.node.outputs.get(place).is_some_and(|n| !n.is_empty())
-    }
-
-    /// An input that is a constant of the same graph.
-    fn constant(&self, place: usize) -> Option<&'a Tensor> {
-        let name = self.node.inputs.get(place)?;
-        let graph = self.scope.graph;
-        // A caller may give another value for an initialiser that is an input too.
-        let given = graph.is_some_and(|graph| graph.inputs.iter().any(|i| i.name == *name));
-        let initialisers = graph.map_or(&[][..], |graph| &graph.initializers);
-        let initialiser = initialisers.iter().find(|t| t.name == *name && !given);
-        initialiser.or_else(|| {
-            let makes = |node: &&Node| node.operator == "Constant" && node.outputs.contains(name);
-            let node = self.scope.nodes.iter().find(makes)?;
-            node.attributes.iter().find_map(|a| a.tensor.as_ref())
-        })
-    }
-
-    /// The declared number of elements of an input of one axis.
-    fn length(&self, place: usize) -> Option<usize> {
-        let (graph, name) = (self.scope.graph?, self.node.inputs.get(place)?);
-        let mut declared = graph.inputs.iter().chain(&graph.values);
-        let dimensions = declared.find(|value| value.name == *name)?.dimensions()?;
-        match dimensions.as_slice() {
-            [length] => *length,
-            _ => None,
-        }
-    }
-
-    fn whole_scales(&self, place: usize) -> bool {
-        let Some(tensor) = self.constant(place) else {
-            return false;
-        };
-        let (raw, _) = tensor.raw.as_chunks();
-        let raw = raw.iter().map(|number| f32::from_le_bytes(*number));
-        let scales: Vec<f32> = tensor.floats.iter().copied().chain(raw).collect();
-        !scales.is_empty() && scales.iter().all(|s| *s >= 1.0 && s.fract() == 0.0)
-    }
-
-    /// Whether the stride and the padding at the end reach beyond the window on some axis.
-    fn window_past_the_end(&self) -> bool {
-        if self.int("ceil_mode", 0) == 0 {
-            return false;
-        }
-        let kernel = self.ints("kernel_shape");
-        let (strides, pads) = (self.ints("strides"), self.ints("pads"));
-        let dilations = self.ints("dilations");
-        (0..kernel.len()).any(|axis| {
-            let at =
-                |list: &[i64], axis: usize, default| list.get(axis).copied().unwrap_or(default);
-            let window = kernel[axis]
-                .saturating_sub(1)
-                .saturating_mul(at(dilations, axis, 1))
-                .saturating_add(1);
-            let pad = at(pads, axis + kernel.len(), 0);
-            at(strides, axis, 1).saturating_add(pad) > window
-        })
-    }
+    let kernel = facts.ints("kernel_shape");
+    let (strides, pads) = (facts.ints("strides"), facts.ints("pads"));
+    let dilations = facts.ints("dilations");
+    (0..kernel.len()).any(|axis| {
+        let at = |list: &[i64], axis: usize, default| list.get(axis).copied().unwrap_or(default);
+        let window = kernel[axis]
+            .saturating_sub(1)
+            .saturating_mul(at(dilations, axis, 1))
+            .saturating_add(1);
+        let pad = at(pads, axis + kernel.len(), 0);
+        at(strides, axis, 1).saturating_add(pad) > window
+    })
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use infer::{
-    Backends, DEFAULT_NAME, DeviceChoice, DirGrant, End, Engine, Guest, Instance, Registry,
-    Selection,
+    Backends, DEFAULT_NAME, DeviceChoice, DirGrant, End, Engine, EngineLibraries, Guest, Instance,
+    Registry, Selection,
 };
 use infer_core::{Device, Dtype, ErrorKind, LoadOptions};
 use infer_models::{ModelRef, ModelStore};

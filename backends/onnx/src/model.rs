@@ -1,197 +1,198 @@
-//! The few parts of an ONNX file that are looked at before the engine reads it.
+//! The few parts of an ONNX file that are looked at before an engine reads it.
 //!
 //! Decoding nests 100 messages deep at most and takes no memory that the bytes do not have: weights stay
-//! slices of the file. Field numbers are those of onnx.proto.
+//! slices of the file. Field numbers and meanings are those of onnx.proto.
+#![allow(missing_docs, reason = "the fields are those of onnx.proto")]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use infer_core::{Error, ErrorKind, Result};
+use infer_core::{Error, ErrorKind, Result, SharedDimension};
 use prost::Message;
 
 /// A whole model.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Model {
+pub struct Model {
     #[prost(message, optional, tag = "7")]
-    pub(crate) graph: Option<Graph>,
+    pub graph: Option<Graph>,
     #[prost(message, repeated, tag = "8")]
-    pub(crate) opsets: Vec<Opset>,
+    pub opsets: Vec<Opset>,
     #[prost(message, repeated, tag = "25")]
-    pub(crate) functions: Vec<Function>,
+    pub functions: Vec<Function>,
 }
 
 /// The version of a domain's operators.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Opset {
+pub struct Opset {
     #[prost(string, tag = "1")]
-    pub(crate) domain: String,
+    pub domain: String,
     #[prost(int64, tag = "2")]
-    pub(crate) version: i64,
+    pub version: i64,
 }
 
 /// An operator that the model itself defines.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Function {
+pub struct Function {
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    pub name: String,
     #[prost(message, repeated, tag = "7")]
-    pub(crate) nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     #[prost(message, repeated, tag = "9")]
-    pub(crate) opsets: Vec<Opset>,
+    pub opsets: Vec<Opset>,
     #[prost(string, tag = "10")]
-    pub(crate) domain: String,
+    pub domain: String,
 }
 
 /// A graph, or one inside of a node.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Graph {
+pub struct Graph {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
-    pub(crate) initializers: Vec<Tensor>,
+    pub initializers: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
-    pub(crate) inputs: Vec<Value>,
+    pub inputs: Vec<Value>,
     #[prost(message, repeated, tag = "12")]
-    pub(crate) outputs: Vec<Value>,
+    pub outputs: Vec<Value>,
     #[prost(message, repeated, tag = "13")]
-    pub(crate) values: Vec<Value>,
+    pub values: Vec<Value>,
     #[prost(message, repeated, tag = "15")]
-    pub(crate) sparse_initializers: Vec<SparseTensor>,
+    pub sparse_initializers: Vec<SparseTensor>,
 }
 
 /// An operation.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Node {
+pub struct Node {
     #[prost(string, repeated, tag = "1")]
-    pub(crate) inputs: Vec<String>,
+    pub inputs: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(crate) outputs: Vec<String>,
+    pub outputs: Vec<String>,
     #[prost(string, tag = "4")]
-    pub(crate) operator: String,
+    pub operator: String,
     #[prost(message, repeated, tag = "5")]
-    pub(crate) attributes: Vec<Attribute>,
+    pub attributes: Vec<Attribute>,
     #[prost(string, tag = "7")]
-    pub(crate) domain: String,
+    pub domain: String,
 }
 
 /// A setting of a node.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Attribute {
+pub struct Attribute {
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    pub name: String,
     #[prost(float, tag = "2")]
-    pub(crate) float: f32,
+    pub float: f32,
     #[prost(int64, tag = "3")]
-    pub(crate) int: i64,
+    pub int: i64,
     #[prost(bytes = "bytes", tag = "4")]
-    pub(crate) text: Bytes,
+    pub text: Bytes,
     #[prost(message, optional, tag = "5")]
-    pub(crate) tensor: Option<Tensor>,
+    pub tensor: Option<Tensor>,
     #[prost(message, optional, tag = "6")]
-    pub(crate) graph: Option<Graph>,
+    pub graph: Option<Graph>,
     #[prost(float, repeated, tag = "7")]
-    pub(crate) floats: Vec<f32>,
+    pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
-    pub(crate) ints: Vec<i64>,
+    pub ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
-    pub(crate) texts: Vec<Bytes>,
+    pub texts: Vec<Bytes>,
     #[prost(message, repeated, tag = "10")]
-    pub(crate) tensors: Vec<Tensor>,
+    pub tensors: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
-    pub(crate) graphs: Vec<Graph>,
+    pub graphs: Vec<Graph>,
     #[prost(message, optional, tag = "22")]
-    pub(crate) sparse_tensor: Option<SparseTensor>,
+    pub sparse_tensor: Option<SparseTensor>,
     #[prost(message, repeated, tag = "23")]
-    pub(crate) sparse_tensors: Vec<SparseTensor>,
+    pub sparse_tensors: Vec<SparseTensor>,
 }
 
 /// A constant; of its elements only f32, wide integers and raw bytes are kept.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Tensor {
+pub struct Tensor {
     #[prost(int64, repeated, tag = "1")]
-    pub(crate) dims: Vec<i64>,
+    pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
-    pub(crate) dtype: i32,
+    pub dtype: i32,
     #[prost(float, repeated, tag = "4")]
-    pub(crate) floats: Vec<f32>,
+    pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "7")]
-    pub(crate) integers: Vec<i64>,
+    pub integers: Vec<i64>,
     #[prost(string, tag = "8")]
-    pub(crate) name: String,
+    pub name: String,
     #[prost(bytes = "bytes", tag = "9")]
-    pub(crate) raw: Bytes,
+    pub raw: Bytes,
     #[prost(uint64, repeated, tag = "11")]
-    pub(crate) unsigned: Vec<u64>,
+    pub unsigned: Vec<u64>,
     #[prost(message, repeated, tag = "13")]
-    pub(crate) external: Vec<Entry>,
+    pub external: Vec<Entry>,
     #[prost(int32, tag = "14")]
-    pub(crate) location: i32,
+    pub location: i32,
 }
 
 /// A constant that holds its few elements other than 0.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct SparseTensor {
+pub struct SparseTensor {
     #[prost(message, optional, tag = "1")]
-    pub(crate) values: Option<Tensor>,
+    pub values: Option<Tensor>,
     #[prost(message, optional, tag = "2")]
-    pub(crate) indices: Option<Tensor>,
+    pub indices: Option<Tensor>,
 }
 
 /// A key and a text.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Entry {
+pub struct Entry {
     #[prost(string, tag = "1")]
-    pub(crate) key: String,
+    pub key: String,
     #[prost(string, tag = "2")]
-    pub(crate) value: String,
+    pub value: String,
 }
 
 /// A name and a type.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Value {
+pub struct Value {
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    pub name: String,
     #[prost(message, optional, tag = "2")]
-    pub(crate) r#type: Option<Type>,
+    pub r#type: Option<Type>,
 }
 
 /// A type; sequences, maps and optionals have no `tensor`.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Type {
+pub struct Type {
     #[prost(message, optional, tag = "1")]
-    pub(crate) tensor: Option<TensorType>,
+    pub tensor: Option<TensorType>,
 }
 
 /// The type of a tensor.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct TensorType {
+pub struct TensorType {
     #[prost(int32, tag = "1")]
-    pub(crate) dtype: i32,
+    pub dtype: i32,
     #[prost(message, optional, tag = "2")]
-    pub(crate) shape: Option<Shape>,
+    pub shape: Option<Shape>,
 }
 
 /// Dimensions.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Shape {
+pub struct Shape {
     #[prost(message, repeated, tag = "1")]
-    pub(crate) dims: Vec<Dimension>,
+    pub dims: Vec<Dimension>,
 }
 
 /// A number, a name, or neither.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Dimension {
+pub struct Dimension {
     #[prost(int64, optional, tag = "1")]
-    pub(crate) number: Option<i64>,
+    pub number: Option<i64>,
     #[prost(string, tag = "2")]
-    pub(crate) name: String,
+    pub name: String,
 }
 
 /// Decodes a model and checks that it has a graph.
 ///
 /// # Errors
 /// `InvalidEncoding` for anything else.
-pub(crate) fn decode(bytes: Bytes) -> Result<Model> {
+pub fn decode(bytes: Bytes) -> Result<Model> {
     if bytes.is_empty() {
         return Err(not_onnx("it is empty"));
     }
@@ -215,7 +216,7 @@ fn not_onnx(why: &str) -> Error {
 
 impl Model {
     /// The version of the plain operators, 0 where none is named.
-    pub(crate) fn opset(&self) -> i64 {
+    pub fn opset(&self) -> i64 {
         opset(&self.opsets)
     }
 
@@ -223,10 +224,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of `visit`.
-    pub(crate) fn for_each_graph(
-        &self,
-        visit: &mut impl FnMut(Scope<'_>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn for_each_graph(&self, visit: &mut impl FnMut(Scope<'_>) -> Result<()>) -> Result<()> {
         if let Some(graph) = &self.graph {
             for_graph(graph, self.opset(), visit)?;
         }
@@ -245,7 +243,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of `visit`.
-    pub(crate) fn for_each_use(
+    pub fn for_each_use(
         &self,
         name: &str,
         visit: &mut impl FnMut(&Node, usize) -> Result<()>,
@@ -265,10 +263,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of `visit`.
-    pub(crate) fn for_each_tensor(
-        &self,
-        visit: &mut impl FnMut(&Tensor) -> Result<()>,
-    ) -> Result<()> {
+    pub fn for_each_tensor(&self, visit: &mut impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
         self.for_each_graph(&mut |scope| {
             if let Some(graph) = scope.graph {
                 graph.initializers.iter().try_for_each(&mut *visit)?;
@@ -291,10 +286,10 @@ impl Model {
 
 /// A list of nodes, with the graph that it is of unless it is a function's.
 #[derive(Clone, Copy)]
-pub(crate) struct Scope<'a> {
-    pub(crate) nodes: &'a [Node],
-    pub(crate) graph: Option<&'a Graph>,
-    pub(crate) opset: i64,
+pub struct Scope<'a> {
+    pub nodes: &'a [Node],
+    pub graph: Option<&'a Graph>,
+    pub opset: i64,
 }
 
 fn for_graph(
@@ -330,8 +325,24 @@ fn opset(opsets: &[Opset]) -> i64 {
 }
 
 impl Graph {
+    /// Dimensions of the inputs that go by one name, `batch` say, and so must agree in a call.
+    pub fn shared_dimensions(&self) -> Vec<SharedDimension> {
+        let mut places: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+        for (input, value) in self.given_inputs().into_iter().enumerate() {
+            for (axis, name) in value.symbols() {
+                let places = places.entry(name.to_owned()).or_default();
+                places.push((input, axis));
+            }
+        }
+        places.retain(|_, places| places.len() > 1);
+        places
+            .into_iter()
+            .map(|(name, places)| SharedDimension { name, places })
+            .collect()
+    }
+
     /// The inputs that a caller gives: an initialiser of the same name is a default value.
-    pub(crate) fn given_inputs(&self) -> Vec<&Value> {
+    pub fn given_inputs(&self) -> Vec<&Value> {
         let initialised: HashSet<&str> = self
             .initializers
             .iter()
@@ -350,18 +361,18 @@ impl Value {
     }
 
     /// The number of the elements' type; `None` for what is not a tensor.
-    pub(crate) fn dtype(&self) -> Option<i32> {
+    pub fn dtype(&self) -> Option<i32> {
         Some(self.r#type.as_ref()?.tensor.as_ref()?.dtype)
     }
 
     /// The declared dimensions, `None` for one without a number; `None` if nothing is declared.
-    pub(crate) fn dimensions(&self) -> Option<Vec<Option<usize>>> {
+    pub fn dimensions(&self) -> Option<Vec<Option<usize>>> {
         let number = |dimension: &Dimension| usize::try_from(dimension.number?).ok();
         Some(self.shape()?.dims.iter().map(number).collect())
     }
 
     /// The names of dimensions, by position.
-    pub(crate) fn symbols(&self) -> impl Iterator<Item = (usize, &str)> {
+    fn symbols(&self) -> impl Iterator<Item = (usize, &str)> {
         let dims = self.shape().map_or(&[][..], |shape| &shape.dims);
         // Anything but a plain name may be an expression.
         let plain =
