@@ -51,15 +51,13 @@ impl Input {
     }
 }
 
-/// Checks what the engine would answer wrongly: it computes wide integers in 32 bits, and takes every
-/// boolean for 0 or 1.
+/// Checks what the engine would answer wrongly: it computes wide integers in 32 bits.
 ///
 /// # Errors
-/// `UnsupportedOperation` for a number that does not fit, `InvalidArgument` for another boolean.
+/// `UnsupportedOperation` for a number that does not fit.
 pub(crate) fn check(name: &str, tensor: &Tensor) -> Result<()> {
     let bytes = tensor.host()?;
     let wide = match tensor.dtype() {
-        Dtype::Bool => return check_booleans(name, &bytes),
         Dtype::I64 => first_wide(&bytes, |number| {
             i32::try_from(i64::from_le_bytes(number)).is_ok()
         }),
@@ -89,19 +87,6 @@ pub(crate) fn check(name: &str, tensor: &Tensor) -> Result<()> {
 fn first_wide<const SIZE: usize>(bytes: &[u8], fits: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {
     let (numbers, _) = bytes.as_chunks::<SIZE>();
     numbers.iter().position(|number| !fits(*number))
-}
-
-fn check_booleans(name: &str, bytes: &[u8]) -> Result<()> {
-    match bytes.iter().find(|&&byte| byte > 1) {
-        None => Ok(()),
-        Some(byte) => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "input `{}`: expected a bool to be 0 or 1, got {byte}",
-                clip(name)
-            ),
-        )),
-    }
 }
 
 fn not_taken(failure: Failure) -> Error {

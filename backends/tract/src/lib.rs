@@ -10,6 +10,7 @@ mod graph;
 mod limits;
 mod load;
 mod operators;
+mod quantised;
 mod refuse;
 mod repair;
 mod rewrite;
