@@ -108,7 +108,11 @@ pub fn send(view: &View<'_>) -> tensor::Tensor {
 
 /// Makes a tensor of an element type that wasi-nn has no name for. A guest that calls this imports
 /// `infer:nn/tensor-types`, which only infer has.
-pub fn send_extended(dtype: tensor_types::TensorType, dimensions: &[u32], data: &[u8]) -> tensor::Tensor {
+pub fn send_extended(
+    dtype: tensor_types::TensorType,
+    dimensions: &[u32],
+    data: &[u8],
+) -> tensor::Tensor {
     tensor_types::create(dimensions, dtype, data)
 }
 
