@@ -122,6 +122,8 @@ pub enum Verdict {
     NotCarriable,
     /// The engine, or a rule of ours, refused the model.
     Unsupported,
+    /// It gave what is expected but for the rounding of floats, by more than ONNX's rule allows.
+    Rounded,
     /// It gave something else.
     Wrong,
     /// The process ended.
@@ -134,10 +136,11 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them, in the order of tables.
-    pub const ALL: [Verdict; 7] = [
+    pub const ALL: [Verdict; 8] = [
         Verdict::Passed,
         Verdict::NotCarriable,
         Verdict::Unsupported,
+        Verdict::Rounded,
         Verdict::Wrong,
         Verdict::Crashed,
         Verdict::TimedOut,
@@ -150,6 +153,7 @@ impl Verdict {
             Verdict::Passed => "passed",
             Verdict::NotCarriable => "not carriable",
             Verdict::Unsupported => "unsupported",
+            Verdict::Rounded => "rounded",
             Verdict::Wrong => "wrong",
             Verdict::Crashed => "crashed",
             Verdict::TimedOut => "timed out",

@@ -5,12 +5,16 @@ mod onnxruntime;
 mod openvino;
 mod tract;
 
+use std::path::PathBuf;
+
+use infer_engines::{EngineStore, NativeEngine, candidates};
+
 use crate::conformance::Harness;
 
 /// The engines that can be used directly.
 pub const ENGINES: [&str; 3] = ["onnxruntime", "openvino", "tract"];
 
-/// An engine by its name; native ones are looked for where `ORT_DYLIB_PATH` and `INFER_OPENVINO_LIB` say.
+/// An engine by its name; native ones are looked for where `infer` looks.
 ///
 /// # Errors
 /// For an unknown name, and where its library cannot be loaded.
@@ -35,9 +39,16 @@ pub fn version(engine: &str) -> anyhow::Result<String> {
     })
 }
 
-/// The file that a variable names.
-fn library(variable: &str) -> anyhow::Result<std::path::PathBuf> {
-    let path = std::env::var_os(variable);
-    path.map(Into::into)
-        .ok_or_else(|| anyhow::anyhow!("expected the engine's library in {variable}, found none"))
+/// The engine's library: the first that is there of the places where our backend looks too.
+fn library(engine: NativeEngine) -> anyhow::Result<PathBuf> {
+    let store = EngineStore::from_environment()?;
+    let places = candidates(engine, None, &store);
+    let found = places
+        .into_iter()
+        .map(|place| place.path)
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let variable = engine.variable();
+        anyhow::anyhow!("expected the engine's library, installed or in {variable}, found none")
+    })
 }

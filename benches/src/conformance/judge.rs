@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::conformance::compare::{Expectation, compare};
+use crate::conformance::compare::{Difference, Expectation, compare};
 use crate::conformance::{
     About, Case, DataSet, Harness, Outcome, Output, Stopped, Verdict, reason,
 };
@@ -78,22 +78,29 @@ fn set(harness: &dyn Harness, case: &Case, about: &About, folder: &Path) -> Resu
         true => Expectation::Shape,
         false => Expectation::Values(case.tolerance().map_err(Stopped::failed)?),
     };
-    hold(&set, &outputs, expectation).map_err(|message| Stopped::new(Verdict::Wrong, message))
+    hold(&set, &outputs, expectation)
 }
 
-fn hold(set: &DataSet, outputs: &[Output], expectation: Expectation) -> Result<(), String> {
-    if set.outputs.len() != outputs.len() {
-        return Err(format!(
-            "expected {} outputs, got {}",
-            set.outputs.len(),
-            outputs.len()
-        ));
+fn hold(set: &DataSet, outputs: &[Output], expectation: Expectation) -> Result<(), Stopped> {
+    let (expected, got) = (set.outputs.len(), outputs.len());
+    if expected != got {
+        let message = format!("expected {expected} outputs, got {got}");
+        return Err(Stopped::new(Verdict::Wrong, message));
     }
+    let mut rounded = Ok(());
     for (place, (expected, got)) in set.outputs.iter().zip(outputs).enumerate() {
-        compare(expected, got, expectation)
-            .map_err(|message| format!("output {place}: {message}"))?;
+        let (verdict, message) = match compare(expected, got, expectation) {
+            Ok(()) => continue,
+            Err(Difference::Rounded(message)) => (Verdict::Rounded, message),
+            Err(Difference::Wrong(message)) => (Verdict::Wrong, message),
+        };
+        let stopped = Err(Stopped::new(verdict, format!("output {place}: {message}")));
+        match verdict {
+            Verdict::Rounded => rounded = stopped,
+            _ => return stopped,
+        }
     }
-    Ok(())
+    rounded
 }
 
 /// The test's tensors, for people.

@@ -143,6 +143,11 @@ pub enum Scores {
 }
 
 impl Input {
+    /// The host's name of the element type, such as `FP32` or, beyond wasi-nn's own, `BOOL`.
+    pub fn dtype_name(&self) -> &str {
+        &self.element
+    }
+
     /// The element type; `None` when wasi-nn cannot carry it.
     pub fn dtype(&self) -> Option<DType> {
         DType::from_name(&self.element)
@@ -150,6 +155,11 @@ impl Input {
 }
 
 impl Output {
+    /// The host's name of the element type, such as `FP32` or, beyond wasi-nn's own, `BOOL`.
+    pub fn dtype_name(&self) -> &str {
+        &self.element
+    }
+
     /// The element type; `None` when wasi-nn cannot carry it.
     pub fn dtype(&self) -> Option<DType> {
         DType::from_name(&self.element)

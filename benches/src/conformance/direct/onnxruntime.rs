@@ -1,6 +1,7 @@
 //! ONNX Runtime by `ort`: default optimisations, one thread, the CPU.
 
 use infer_core::Dtype;
+use infer_engines::NativeEngine;
 use ort::environment::Environment;
 use ort::memory::Allocator;
 use ort::session::Session;
@@ -13,14 +14,14 @@ pub(super) struct OnnxRuntime(Environment);
 
 impl OnnxRuntime {
     pub(super) fn new() -> anyhow::Result<OnnxRuntime> {
-        let library = super::library("ORT_DYLIB_PATH")?;
+        let library = super::library(NativeEngine::OnnxRuntime)?;
         let environment = ort::init_from(library)?.with_telemetry(false).build()?;
         Ok(OnnxRuntime(environment))
     }
 
     pub(super) fn version(&self) -> String {
-        // "ORT Build Info: git-branch=..., git-commit-id=..., ..."; the library's name has the number.
-        let path = super::library("ORT_DYLIB_PATH").unwrap_or_default();
+        // The library's name has the number.
+        let path = super::library(NativeEngine::OnnxRuntime).unwrap_or_default();
         let name = path.canonicalize().unwrap_or(path);
         let name = name
             .file_name()

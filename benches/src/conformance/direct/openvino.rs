@@ -4,15 +4,16 @@
 use std::cell::RefCell;
 
 use infer_core::Dtype;
+use infer_engines::NativeEngine;
 use openvino::{Core, DeviceType, ElementType, InferenceError, RwPropertyKey, Shape, Tensor};
 
-use crate::conformance::{Case, DataSet, Harness, Output, Stopped, Value};
+use crate::conformance::{About, Case, DataSet, Harness, Output, Stopped, Value};
 
 pub(super) struct OpenVino(RefCell<Core>);
 
 impl OpenVino {
     pub(super) fn new() -> anyhow::Result<OpenVino> {
-        let library = super::library("INFER_OPENVINO_LIB")?;
+        let library = super::library(NativeEngine::OpenVino)?;
         openvino_sys::library::load_from(library).map_err(anyhow::Error::msg)?;
         let mut core = Core::new()?;
         core.set_properties(
@@ -42,19 +43,29 @@ impl Harness for OpenVino {
     }
 
     fn run(&self, case: &Case, set: &DataSet) -> Result<Vec<Output>, Stopped> {
+        let names = About::read(&case.model())
+            .map_err(Stopped::failed)?
+            .inputs();
         let mut model = self
             .load(case)
             .map_err(|error| Stopped::unsupported(flat(&error)))?;
-        infer(&mut model, set).map_err(|error| Stopped::failed(flat(&error)))?
+        let inputs: Vec<(&String, &Value)> = names.iter().zip(&set.inputs).collect();
+        infer(&mut model, &inputs).map_err(|error| Stopped::failed(flat(&error)))?
     }
 }
 
 type Outputs = Result<Vec<Output>, Stopped>;
 
-fn infer(model: &mut openvino::CompiledModel, set: &DataSet) -> Result<Outputs, InferenceError> {
+fn infer(
+    model: &mut openvino::CompiledModel,
+    inputs: &[(&String, &Value)],
+) -> Result<Outputs, InferenceError> {
     let mut request = model.create_infer_request()?;
-    for (place, value) in set.inputs.iter().enumerate() {
-        request.set_input_tensor_by_index(place, &to_openvino(value)?)?;
+    for (name, value) in inputs {
+        // An input that nothing uses is gone.
+        if model.get_input_by_name(name).is_ok() {
+            give(&mut request, name, value)?;
+        }
     }
     request.infer()?;
     let mut outputs = Vec::new();
@@ -66,6 +77,24 @@ fn infer(model: &mut openvino::CompiledModel, set: &DataSet) -> Result<Outputs, 
         }
     }
     Ok(Ok(outputs))
+}
+
+fn give(
+    request: &mut openvino::InferRequest,
+    name: &str,
+    value: &Value,
+) -> Result<(), InferenceError> {
+    if !value.shape.is_empty() {
+        return request.set_tensor(name, &to_openvino(value)?);
+    }
+    // The crate cannot make a tensor of rank 0; the request's own has it.
+    let mut own = request.get_tensor(name)?;
+    let bytes = own.get_raw_data_mut()?;
+    match bytes.len() == value.bytes.len() {
+        true => bytes.copy_from_slice(&value.bytes),
+        false => return request.set_tensor(name, &to_openvino(value)?),
+    }
+    Ok(())
 }
 
 fn to_openvino(value: &Value) -> Result<Tensor, InferenceError> {

@@ -158,13 +158,29 @@ impl Context {
     /// # Errors
     /// Whatever the host answers.
     pub fn set_input(&mut self, index: u32, view: &View<'_>) -> Result<()> {
+        let dtype = dtype_number(view.dtype);
+        self.set_numbered(index, dtype, view.dimensions, view.data)
+    }
+
+    /// Sets one input by the number of its element type, which may be one that only infer has: 7 to 13 are bool,
+    /// i8, i16, u16, u32, u64 and string.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn set_numbered(
+        &mut self,
+        index: u32,
+        dtype: u8,
+        dimensions: &[u32],
+        data: &[u8],
+    ) -> Result<()> {
         let tensor = Tensor {
             dimensions: Slice {
-                start: view.dimensions.as_ptr().cast(),
-                length: view.dimensions.len() as u32,
+                start: dimensions.as_ptr().cast(),
+                length: dimensions.len() as u32,
             },
-            dtype: dtype_number(view.dtype),
-            data: slice(view.data),
+            dtype,
+            data: slice(data),
         };
         // SAFETY: the tensor and what it points to outlive the call.
         check(unsafe { imports::set_input(self.0, index, &tensor) })

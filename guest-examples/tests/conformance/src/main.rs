@@ -6,8 +6,9 @@
 //! them against the expected ones.
 //!
 //! It fails with one line, `CODE: message`. The code is wasi-nn's, or `not-carriable` with what cannot cross
-//! this boundary: the ONNX or wasi-nn name of an input's element type, or the name of an output.
+//! this boundary: the ONNX name of an input's element type.
 
+mod boundary;
 mod frame;
 mod onnx;
 mod wire;
@@ -17,7 +18,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use infer_guest::{DType, Info, Model, Tensor};
+use infer_guest::{Info, Model};
+
+use crate::boundary::Given;
 
 /// One line that says why the test did not run.
 struct Failure(String);
@@ -53,24 +56,19 @@ fn run() -> Result<(), Failure> {
     let folder = std::env::args().nth(1);
     let folder = folder.ok_or_else(|| Failure::new("usage", usage))?;
     let inputs = inputs(Path::new(&folder))?;
-    let mut model = Model::open("default")?;
-    let info = model.info().cloned();
+    let info = Model::open("default")?.info().cloned();
     let info = info.ok_or_else(|| Failure::new("usage", "the host does not describe the model"))?;
-    if let Some(output) = info.outputs.iter().find(|output| output.dtype().is_none()) {
-        return Err(Failure::not_carriable(format!("output `{}`", output.name)));
-    }
-    let named = named(&info, &inputs)?;
-    let outputs = model.run(&named)?;
+    check(&info, &inputs)?;
     let mut bytes = Vec::new();
-    for index in 0..info.outputs.len() {
-        frame::write(&outputs.get(index)?, &mut bytes);
+    for output in boundary::run(&info, &inputs)? {
+        frame::write(&output, &mut bytes);
     }
     let written = io::stdout().write_all(&bytes);
     written.map_err(|error| Failure::new("usage", error))
 }
 
 /// The tensors of `input_0.pb` and so on, as many as there are.
-fn inputs(folder: &Path) -> Result<Vec<Tensor>, Failure> {
+fn inputs(folder: &Path) -> Result<Vec<Given>, Failure> {
     let files = (0..).map(|number| folder.join(format!("input_{number}.pb")));
     files
         .take_while(|file| file.is_file())
@@ -78,25 +76,24 @@ fn inputs(folder: &Path) -> Result<Vec<Tensor>, Failure> {
         .collect()
 }
 
-fn read(file: &Path) -> Result<Tensor, Failure> {
+fn read(file: &Path) -> Result<Given, Failure> {
     let unreadable =
         |error: &dyn Display| Failure::new("usage", format!("{}: {error}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| unreadable(&error))?;
     let tensor = onnx::TensorProto::parse(&bytes).map_err(|error| unreadable(&error))?;
-    let name = tensor.dtype_name().map_err(Failure::not_carriable)?;
-    let dtype = DType::from_name(name).ok_or_else(|| Failure::not_carriable(name))?;
-    let dimensions = tensor.dimensions().map_err(|error| unreadable(&error))?;
-    let bytes = tensor.into_bytes().map_err(|error| unreadable(&error))?;
-    Ok(Tensor::from_bytes(dtype, &dimensions, bytes)?)
+    Ok(Given {
+        dtype: tensor.dtype_name().map_err(Failure::not_carriable)?,
+        dimensions: tensor.dimensions().map_err(|error| unreadable(&error))?,
+        bytes: tensor.into_bytes().map_err(|error| unreadable(&error))?,
+    })
 }
 
-/// Each tensor with the name of the input that it is for.
-fn named<'a>(info: &'a Info, tensors: &'a [Tensor]) -> Result<Vec<(&'a str, &'a Tensor)>, Failure> {
+/// Checks that there are as many tensors as the model has inputs.
+fn check(info: &Info, tensors: &[Given]) -> Result<(), Failure> {
     let (expected, got) = (info.inputs.len(), tensors.len());
-    if expected != got {
-        let message = format!("expected {expected} inputs, as the model has, got {got} files");
-        return Err(Failure::new("invalid-argument", message));
+    if expected == got {
+        return Ok(());
     }
-    let names = info.inputs.iter().map(|input| input.name.as_str());
-    Ok(names.zip(tensors).collect())
+    let message = format!("expected {expected} inputs, as the model has, got {got} files");
+    Err(Failure::new("invalid-argument", message))
 }
