@@ -26,6 +26,15 @@ pub(crate) struct OutputPort {
     pub(crate) is_input: bool,
 }
 
+/// What the names of a model's tensors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Names, whatever is in them.
+    Tensors,
+    /// Those of nodes, as in a frozen graph of TensorFlow: `x:0` is the first output of `x`.
+    Nodes,
+}
+
 /// Describes a compiled model.
 ///
 /// # Errors
@@ -34,19 +43,21 @@ pub(crate) struct OutputPort {
 pub(crate) fn signature(
     compiled: &Compiled,
     onnx: Option<&Model>,
-    precision: Precision,
+    (precision, naming): (Precision, Naming),
 ) -> Result<(Signature, Order)> {
     let inputs = Side {
         what: "input",
         ports: compiled.inputs().map_err(undescribed)?,
         by_name: &|name| compiled.input_named(name),
         precision,
+        naming,
     };
     let outputs = Side {
         what: "output",
         ports: compiled.outputs().map_err(undescribed)?,
         by_name: &|name| compiled.output_named(name),
         precision,
+        naming,
     };
     let input_names: Vec<Option<String>> = inputs.ports.iter().map(Port::name).collect();
     let is_input: Vec<bool> = outputs
@@ -92,18 +103,27 @@ struct Side<'a> {
     ports: Vec<Port>,
     by_name: &'a dyn Fn(&str) -> Answer<Port>,
     precision: Precision,
+    naming: Naming,
 }
 
 impl Side<'_> {
     /// As the engine has them.
     fn undeclared(&self) -> Result<Described> {
         let infos = self.ports.iter().enumerate().map(|(index, port)| {
-            let name = port.name();
+            let name = port.name().map(|name| self.short(name));
             let name = name.unwrap_or_else(|| format!("{}_{index}", self.what));
             self.info(port, name, None)
         });
         let infos = infos.collect::<Result<_>>()?;
         Ok((infos, (0..self.ports.len()).map(Some).collect()))
+    }
+
+    /// The first output of a node goes by the node's name, which is the one that people know.
+    fn short(&self, name: String) -> String {
+        match name.strip_suffix(":0") {
+            Some(node) if !node.is_empty() && self.naming == Naming::Nodes => node.to_owned(),
+            _ => name,
+        }
     }
 
     /// As the file has them. Inputs come with the model, in which some may have no use.

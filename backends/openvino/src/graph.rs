@@ -25,6 +25,7 @@ pub(crate) struct Parts {
     /// What was asked for.
     pub(crate) precision: Precision,
     pub(crate) checks: Checks,
+    pub(crate) naming: describe::Naming,
     pub(crate) stateful: bool,
     pub(crate) dynamic: bool,
     pub(crate) kept: Kept,
@@ -54,7 +55,8 @@ impl OpenVinoGraph {
     /// # Errors
     /// `UnsupportedOperation` for inputs and outputs that the contract does not have.
     pub(crate) fn new(parts: Parts, onnx: Option<&infer_onnx::Model>) -> Result<OpenVinoGraph> {
-        let (mut signature, order) = describe::signature(&parts.compiled, onnx, parts.precision)?;
+        let (mut signature, order) =
+            describe::signature(&parts.compiled, onnx, (parts.precision, parts.naming))?;
         signature.stateful = parts.stateful;
         Ok(OpenVinoGraph {
             placement: parts.placement,

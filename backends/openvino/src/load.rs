@@ -15,6 +15,7 @@ use infer_core::{
 };
 
 use crate::checks::Checks;
+use crate::describe::Naming;
 use crate::graph::{Kept, OpenVinoGraph, Parts};
 use crate::library::Engine;
 use crate::native::{Answer, Failure, Model, NativeTensor};
@@ -63,6 +64,7 @@ pub(crate) fn load(
             placement,
             precision: request.options.precision,
             checks,
+            naming: naming(request),
             stateful: read.stateful,
             dynamic: read.model.is_dynamic(),
             kept: read.kept,
@@ -71,6 +73,24 @@ pub(crate) fn load(
     )?;
     cancel.check()?;
     Ok(Arc::new(graph))
+}
+
+fn naming(request: &LoadRequest) -> Naming {
+    let is_folder = match &request.source {
+        Source::Files(paths) => paths
+            .iter()
+            .any(|path| path.is_dir() || is_saved_model(path)),
+        Source::Memory(_) => false,
+    };
+    match request.encoding {
+        Encoding::TensorFlow if !is_folder => Naming::Nodes,
+        _ => Naming::Tensors,
+    }
+}
+
+fn is_saved_model(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name == "saved_model.pb")
 }
 
 fn check_parts(request: &LoadRequest) -> Result<()> {
@@ -206,7 +226,7 @@ fn weights_tensor(weights: &Bytes) -> Answer<Option<NativeTensor>> {
 
 fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
     let folder = match path.file_name() {
-        Some(name) if name == "saved_model.pb" => path.parent(),
+        Some(_) if is_saved_model(path) => path.parent(),
         _ => path.is_dir().then_some(path),
     };
     let Some(folder) = folder else {
