@@ -61,9 +61,12 @@ fn infer(
     inputs: &[(&String, &Value)],
 ) -> Result<Outputs, InferenceError> {
     let mut request = model.create_infer_request()?;
-    for (name, value) in inputs {
-        // An input that nothing uses is gone.
-        if model.get_input_by_name(name).is_ok() {
+    // By position; by name where an input that nothing uses is gone.
+    let whole = model.get_input_size()? == inputs.len();
+    for (place, (name, value)) in inputs.iter().enumerate() {
+        if whole && !value.shape.is_empty() {
+            request.set_input_tensor_by_index(place, &to_openvino(value)?)?;
+        } else if whole || model.get_input_by_name(name).is_ok() {
             give(&mut request, name, value)?;
         }
     }
