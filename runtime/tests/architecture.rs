@@ -11,12 +11,19 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("infer-core", &[]),
     ("infer-tract", &["infer-core"]),
+    ("infer-onnx", &["infer-core"]),
+    ("infer-onnxruntime", &["infer-core", "infer-onnx"]),
+    ("infer-openvino", &["infer-core", "infer-onnx"]),
     ("infer-models", &["infer-core"]),
+    ("infer-engines", &["infer-core", "infer-models"]),
     (
         "infer",
         &[
             "infer-core",
+            "infer-engines",
             "infer-models",
+            "infer-onnxruntime",
+            "infer-openvino",
             "infer-tract",
             "wasmtime",
             "wasmtime-wasi",
@@ -30,7 +37,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const WATCHED: &[&str] = &[
     "infer",
     "infer-core",
+    "infer-engines",
     "infer-models",
+    "infer-onnx",
+    "infer-onnxruntime",
+    "infer-openvino",
     "infer-tract",
     "infer-benches",
     "wasmtime",
@@ -41,7 +52,13 @@ const WATCHED: &[&str] = &[
 ];
 
 /// Folders and files in which `unsafe` may stand: backends, and the file that maps compiled guests.
-const UNSAFE: &[&str] = &["backends/tract/src", "runtime/src/compiled.rs"];
+const UNSAFE: &[&str] = &[
+    "backends/onnx/src/files.rs",
+    "backends/onnxruntime/src",
+    "backends/openvino/src",
+    "backends/tract/src",
+    "runtime/src/compiled.rs",
+];
 
 #[test]
 fn dependencies_point_one_way() {

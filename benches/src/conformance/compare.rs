@@ -238,7 +238,7 @@ mod tests {
             compare(
                 &texts(&["a", ""]),
                 &texts(&["a", ""]).into(),
-                Expectation::Values
+                VALUES
             ),
             Ok(())
         );
