@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use infer::Backends;
+use infer::{Backends, EngineLibraries};
 use infer_benches::conformance::judge::judge;
 use infer_benches::conformance::wasm::Wasm;
 use infer_benches::conformance::{Case, Route, Verdict};
@@ -72,14 +72,39 @@ const CASES: &[&str] = &[
     "node/test_top_k",
     "node/test_transpose_default",
     "node/test_unsqueeze_axis_0",
-    "light/test_squeezenet",
+    "light/test_shufflenet",
     "pytorch-converted/test_Conv2d",
     "pytorch-operator/test_operator_add_broadcast",
     "simple/test_sign_model",
 ];
 
 /// What a backend refuses of these: backend, case.
-const REFUSED: &[(&str, &str)] = &[];
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "onnxruntime",
+        "pytorch-operator/test_operator_add_broadcast",
+    ),
+    ("openvino", "node/test_cast_FLOAT16_to_DOUBLE"),
+    ("openvino", "node/test_cumsum_1d"),
+    ("openvino", "node/test_einsum_transpose"),
+    ("openvino", "node/test_tile"),
+    ("openvino", "node/test_top_k"),
+    ("openvino", "node/test_unsqueeze_axis_0"),
+    ("openvino", "pytorch-operator/test_operator_add_broadcast"),
+    ("tract", "node/test_batchnorm_example"),
+    ("tract", "node/test_cumsum_1d"),
+    ("tract", "node/test_dequantizelinear"),
+    ("tract", "node/test_expand_dim_changed"),
+    ("tract", "node/test_onehot_without_axis"),
+    ("tract", "node/test_quantizelinear"),
+    ("tract", "node/test_reshape_reordered_all_dims"),
+    ("tract", "node/test_resize_upsample_scales_nearest"),
+    ("tract", "node/test_reversesequence_batch"),
+    ("tract", "node/test_slice"),
+    ("tract", "node/test_squeeze"),
+    ("tract", "node/test_tile"),
+    ("tract", "node/test_unsqueeze_axis_0"),
+];
 
 #[test]
 fn every_backend_passes_what_it_passed() {
@@ -91,10 +116,19 @@ fn every_backend_passes_what_it_passed() {
         "`{}` is missing\nhint: run scripts/get-conformance-data",
         data.display()
     );
-    for backend in Backends::built_in().all() {
+    for backend in Backends::of_machine(&EngineLibraries::default())
+        .expect("the engines")
+        .all()
+    {
         let name = backend.name();
         if let Err(error) = backend.probe() {
-            panic!("{name}: {}", error.report());
+            let skip = std::env::var_os("INFER_SKIP_ENGINES").is_some();
+            assert!(
+                skip,
+                "{name}: {}: run `infer engines install {name}`",
+                error.report()
+            );
+            continue;
         }
         let guests = root.join("guest-examples/target");
         let wasm = Wasm::new(Route::WasmComponent, name, &guests).expect("a built guest");

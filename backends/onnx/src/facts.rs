@@ -69,6 +69,16 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// ONNX's number of an input's element type, where the file says it.
+    pub fn element_type(&self, place: usize) -> Option<i32> {
+        let (graph, name) = (self.scope.graph?, self.node.inputs.get(place)?);
+        let mut declared = graph.inputs.iter().chain(&graph.values);
+        let declared = declared
+            .find(|value| value.name == *name)
+            .and_then(|value| value.dtype());
+        declared.or_else(|| Some(self.constant(place)?.dtype))
+    }
+
     /// The declared number of elements of an input of one axis.
     pub fn length(&self, place: usize) -> Option<usize> {
         let (graph, name) = (self.scope.graph?, self.node.inputs.get(place)?);

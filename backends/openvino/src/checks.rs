@@ -10,6 +10,8 @@ use infer_onnx::{Graph, Model, Node};
 pub(crate) struct Checks {
     /// Inputs that are indices; for one that is outside the engine would give zeros.
     indices: Vec<Indices>,
+    /// An operator of the model of which the engine gives the lowest number, not infinity, for no elements.
+    not_of_nothing: Option<&'static str>,
 }
 
 /// An input that `Gather` takes for indices.
@@ -40,6 +42,9 @@ impl Checks {
             .map(|input| input.name.as_str())
             .collect();
         Checks {
+            not_of_nothing: ["ReduceMax", "ReduceMin"]
+                .into_iter()
+                .find(|operator| graph.nodes.iter().any(|node| node.operator == *operator)),
             indices: graph
                 .nodes
                 .iter()
@@ -51,8 +56,15 @@ impl Checks {
     /// Checks the inputs of a run, which are in the signature's order and fit it.
     ///
     /// # Errors
-    /// `InvalidArgument` for an index that is outside.
+    /// `InvalidArgument` for an index that is outside, `UnsupportedOperation` for an input without elements that the
+    /// engine would answer wrongly.
     pub(crate) fn check(&self, inputs: &[Tensor], signature: &Signature) -> Result<()> {
+        let empty = |tensor: &Tensor| tensor.byte_length() == 0;
+        if let Some(operator) = self.not_of_nothing.filter(|_| inputs.iter().any(empty)) {
+            let message = format!("OpenVINO would run `{operator}` of no elements wrongly");
+            return Err(Error::new(ErrorKind::UnsupportedOperation, message)
+                .with_hint("another backend may run this model"));
+        }
         self.indices
             .iter()
             .try_for_each(|indices| indices.check(inputs, signature))

@@ -43,6 +43,16 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |_| true,
     },
     Rule {
+        operators: &["QuantizeLinear"],
+        what: "numbers of 16 bits, which it rounds after the zero point was added",
+        applies: |f| {
+            let sixteen_bits = |dtype| matches!(dtype, 4 | 5);
+            f.element_type(2)
+                .is_some_and(|dtype| sixteen_bits(i64::from(dtype)))
+                || sixteen_bits(f.int("output_dtype", 0))
+        },
+    },
+    Rule {
         operators: &["Resize"],
         what: "`exclude_outside`",
         applies: |f| f.int("exclude_outside", 0) != 0,

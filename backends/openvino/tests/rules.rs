@@ -36,7 +36,16 @@ fn each_is_refused_by_name() {
     let aligned = string("coordinate_transformation_mode", "align_corners");
     let attention = ["q", "k", "v", "m", "pk", "pv"];
     let peepholes = ["x", "w", "r", "", "", "", "", "p"];
-    let cases: [(&str, Model); 17] = [
+    let cases: [(&str, Model); 18] = [
+        (
+            "`QuantizeLinear` wrongly: numbers of 16 bits",
+            one(
+                "QuantizeLinear",
+                &["x", "s"],
+                &["y"],
+                &[int("output_dtype", 4)],
+            ),
+        ),
         (
             "`Attention` wrongly: `is_causal` together",
             one("Attention", &attention, &["y"], &[int("is_causal", 1)]),

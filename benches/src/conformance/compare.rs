@@ -235,11 +235,7 @@ mod tests {
         assert_eq!(compare(&expected, &random, Expectation::Shape), Ok(()));
         let texts = |texts: &[&str]| Value::of_texts(vec![texts.len()], texts);
         assert_eq!(
-            compare(
-                &texts(&["a", ""]),
-                &texts(&["a", ""]).into(),
-                VALUES
-            ),
+            compare(&texts(&["a", ""]), &texts(&["a", ""]).into(), VALUES),
             Ok(())
         );
         assert!(compare(&texts(&["a"]), &texts(&["b"]).into(), VALUES).is_err());

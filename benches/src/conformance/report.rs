@@ -252,7 +252,8 @@ fn introduction(data: &str, versions: &str) -> String {
         within 1e-3 of the expected value and 1e-7 (a whole network may say otherwise), everything else equal. Of \
         tests with random operators only dtype and shape are compared. By preview1 a guest learns dtype and shape \
         from the model's description, where the shape may be open: there the values alone are compared. `rounded` fails that rule, but by no more than 1e-5 of the \
-        tensor's largest value (of 16-bit floats, two units in the last place).\n"
+        tensor's largest value (of 16-bit floats, two units in the last place), or is one of two tests whose answer a \
+        single rounding decides (`benches/src/conformance/judge.rs` says why).\n"
     )
 }
 

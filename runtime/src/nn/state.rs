@@ -256,8 +256,18 @@ fn known_bytes(outputs: &[TensorInfo]) -> u64 {
     let shapes = outputs
         .iter()
         .filter_map(|info| Some((info.dtype, info.static_shape()?)));
+    // Of a string the length is there in any case.
+    let least = |dtype| {
+        if dtype == Dtype::String {
+            Dtype::U32
+        } else {
+            dtype
+        }
+    };
     shapes
-        .map(|(dtype, shape)| byte_length(dtype, &shape).map_or(u64::MAX, |bytes| bytes as u64))
+        .map(|(dtype, shape)| {
+            byte_length(least(dtype), &shape).map_or(u64::MAX, |bytes| bytes as u64)
+        })
         .fold(0, u64::saturating_add)
 }
 

@@ -326,7 +326,8 @@ fn model_text(report: &ModelReport) -> String {
         report.backend, report.device, report.precision
     ));
     if let Some(nodes) = report.nodes {
-        text.push_str(&format!(", {nodes} nodes"));
+        let s = if nodes == 1 { "" } else { "s" };
+        text.push_str(&format!(", {nodes} node{s}"));
     }
     text.push('\n');
     for node in &report.elsewhere {
