@@ -82,15 +82,33 @@ fn hexadecimal(hasher: Sha256) -> String {
         .collect()
 }
 
+/// The SHA-256 of a file, or of the list of a folder's files.
+///
+/// # Errors
+/// As for [`sha256`] and [`files_below`].
+pub(crate) fn of_path(path: &Path) -> Result<String> {
+    match path.is_dir() {
+        true => folder_sha256(path),
+        false => sha256(path),
+    }
+}
+
+/// The SHA-256 of these lines.
+pub(crate) fn of_lines(lines: &[String]) -> String {
+    let mut hasher = Sha256::new();
+    for line in lines {
+        hasher.update(line);
+        hasher.update("\n");
+    }
+    hexadecimal(hasher)
+}
+
 /// Fails with both digests where the file or folder has another; `hint` is the remedy.
 ///
 /// # Errors
 /// `InvalidEncoding` for another digest, and those of the file system.
 pub fn check(path: &Path, expected: &str, hint: &str) -> Result<()> {
-    let got = match path.is_dir() {
-        true => folder_sha256(path)?,
-        false => sha256(path)?,
-    };
+    let got = of_path(path)?;
     if got.eq_ignore_ascii_case(expected) {
         return Ok(());
     }

@@ -226,6 +226,69 @@ impl Model {
         files.iter().map(|file| Ok(size(file)?.len())).sum()
     }
 
+    /// The SHA-256 of what the model is, in lower-case hexadecimal: of the files that an engine is given and those
+    /// that the manifest lists, without labels. Of one file or folder it is its own, of several that of the list of
+    /// their digests, one in a line. A digest of the manifest is taken as it is: [`ModelRef::open`] has checked it.
+    ///
+    /// # Errors
+    /// `NotFound` or `RuntimeError` for what cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        let digests: Result<Vec<String>> = self
+            .own_files()
+            .iter()
+            .map(|(path, listed)| match listed {
+                Some(listed) => Ok(listed.to_ascii_lowercase()),
+                None => digest::of_path(path),
+            })
+            .collect();
+        let digests = digests?;
+        Ok(match &digests[..] {
+            [one] => one.clone(),
+            several => digest::of_lines(several),
+        })
+    }
+
+    /// How many bytes [`Model::sha256`] is of.
+    ///
+    /// # Errors
+    /// `NotFound` or `RuntimeError` for what cannot be looked at.
+    pub fn sha256_bytes(&self) -> Result<u64> {
+        let mut sum = 0;
+        for (path, _) in self.own_files() {
+            let files = match path.is_dir() {
+                true => digest::files_below(&path)?,
+                false => vec![path],
+            };
+            for file in files {
+                let data = file.metadata();
+                sum += data
+                    .map_err(|error| file_error("read", &file, error))?
+                    .len();
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The files and folders that make the model what it is, each once, and what digest the manifest gives them.
+    fn own_files(&self) -> Vec<(PathBuf, Option<&str>)> {
+        let outputs = self.manifest.outputs.iter();
+        let labels: Vec<PathBuf> = outputs
+            .filter_map(|output| Some(self.folder.join(output.labels.as_deref()?)))
+            .collect();
+        let listed: Vec<(PathBuf, Option<&str>)> = self
+            .listed()
+            .filter(|(path, _)| !labels.contains(path))
+            .collect();
+        let unlisted = self
+            .files
+            .iter()
+            .filter(|file| listed.iter().all(|(path, _)| path != *file))
+            .map(|file| (file.clone(), None));
+        let mut own: Vec<(PathBuf, Option<&str>)> = unlisted.collect();
+        own.extend(listed.iter().cloned());
+        own
+    }
+
     /// Checks that a loaded model is what the manifest speaks of, and that it has as many labels as
     /// classes.
     ///

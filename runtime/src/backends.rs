@@ -107,7 +107,7 @@ impl Backends {
             match loaded {
                 Ok(graph) => {
                     let reason = match (&selection.backend, passed_over.is_empty()) {
-                        (Some(_), _) => "as asked".to_owned(),
+                        (Some(_), _) => selection.reason.clone().unwrap_or("as asked".to_owned()),
                         (None, true) => format!("the first backend that reads {encoding}"),
                         (None, false) => passed_over.join("; "),
                     };
@@ -147,7 +147,12 @@ impl Backends {
         Err(no_device(choice, &refusals))
     }
 
-    fn readers(&self, backend: Option<&str>, encoding: Encoding) -> Result<Vec<Arc<dyn Backend>>> {
+    /// The engines that read an encoding: all of them, or the one that a person named.
+    pub(crate) fn readers(
+        &self,
+        backend: Option<&str>,
+        encoding: Encoding,
+    ) -> Result<Vec<Arc<dyn Backend>>> {
         let mut readers = self.named(backend)?;
         readers.retain(|backend| backend.encodings().contains(&encoding));
         match readers.is_empty() {

@@ -98,6 +98,8 @@ pub struct Selection {
     pub options: LoadOptions,
     /// Whether a model of which parts run elsewhere is an error.
     pub strict_device: bool,
+    /// Why this backend, for people; that it was asked for where absent.
+    pub reason: Option<String>,
 }
 
 /// The device that a person asks for.

@@ -31,6 +31,7 @@ mod open;
 mod registry;
 mod scheduler;
 mod threads;
+pub mod tune;
 
 pub use backends::{Backends, EngineLibraries, Loaded};
 pub use compiled::{Kind, compile, kind};

@@ -63,6 +63,7 @@ impl Places {
             std::fs::write(temporary.join(name), bytes).expect("writable")
         };
         write("chain.onnx", &common::chain(CHAIN));
+        write("strings.onnx", &common::strings());
         write("empty.onnx", b"");
         write("page.onnx", b"<!DOCTYPE html><html><body>404</body></html>");
         let whole = std::fs::read(common::test_model("network")).expect("a test model");

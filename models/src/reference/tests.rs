@@ -505,3 +505,45 @@ fn labels_are_lines() {
     );
     assert_eq!(model.bytes().unwrap(), ADD.len() as u64);
 }
+
+#[test]
+fn a_digest_is_of_what_the_model_is() {
+    use crate::install::sha256;
+    let model = ADD;
+    let folder = folder(&[
+        ("alone.onnx", model),
+        ("made/model.onnx", model),
+        ("made/labels.txt", b"a\nb\n"),
+        ("made/weights", b"123"),
+    ]);
+    let path = |name: &str| folder.path().join(name);
+    let own = sha256(&path("alone.onnx")).unwrap();
+    let alone = open(&folder, "alone.onnx").unwrap();
+    assert_eq!(alone.sha256().unwrap(), own);
+    assert_eq!(alone.sha256_bytes().unwrap(), model.len() as u64);
+
+    // Labels are no part of it, and what the manifest says is not computed again.
+    let manifest = |digest: &str, more: &str| {
+        let text = format!(
+            "[[files]]\npath = \"model.onnx\"\n{digest}{more}\n[[outputs]]\nname = \"sum\"\nlabels = \"labels.txt\"\n"
+        );
+        fs::write(path("made/model.toml"), text).unwrap();
+    };
+    let labels = "[[files]]\npath = \"labels.txt\"\n";
+    manifest("", labels);
+    assert_eq!(open(&folder, "made/").unwrap().sha256().unwrap(), own);
+    manifest(&format!("sha256 = \"{}\"\n", own.to_uppercase()), labels);
+    let mut listed = open(&folder, "made/").unwrap();
+    assert_eq!(listed.sha256().unwrap(), own);
+    listed.manifest.files[0].sha256 = Some("ff".repeat(32));
+    assert_eq!(listed.sha256().unwrap(), "ff".repeat(32));
+
+    // What stands behind the model is.
+    let weights = "[[files]]\npath = \"weights\"\n";
+    manifest("", weights);
+    let both = open(&folder, "made/").unwrap();
+    assert_eq!(both.sha256_bytes().unwrap(), model.len() as u64 + 3);
+    let before = both.sha256().unwrap();
+    fs::write(path("made/weights"), b"124").unwrap();
+    assert!(before != own && both.sha256().unwrap() != before);
+}

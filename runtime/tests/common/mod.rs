@@ -152,6 +152,16 @@ pub async fn run(guest: &Guest, mut instance: Instance, stdin: Vec<u8>) -> Ran {
 
 /// An ONNX model of so many Relu nodes, one after another.
 pub fn chain(nodes: usize) -> Vec<u8> {
+    chain_of(nodes, "Relu", 1)
+}
+
+/// An ONNX model that gives back the string that it takes.
+pub fn strings() -> Vec<u8> {
+    chain_of(1, "Identity", 8)
+}
+
+/// An ONNX model of so many nodes of an operator, one after another, and one element of an ONNX element type.
+fn chain_of(nodes: usize, operator: &str, element: u8) -> Vec<u8> {
     let field = |number: u8, bytes: &[u8]| {
         let mut field = vec![number << 3 | 2];
         let mut length = bytes.len();
@@ -163,10 +173,10 @@ pub fn chain(nodes: usize) -> Vec<u8> {
         field.extend_from_slice(bytes);
         field
     };
-    // ValueInfoProto: f32 [1].
+    // ValueInfoProto: the element type, [1].
     let value = |name: &str| {
         let shape = field(2, &field(1, &[0x08, 1]));
-        let tensor = [&[0x08, 1][..], &shape].concat();
+        let tensor = [&[0x08, element][..], &shape].concat();
         [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
     };
     let mut graph = Vec::new();
@@ -175,7 +185,7 @@ pub fn chain(nodes: usize) -> Vec<u8> {
         let parts = [
             field(1, from.as_bytes()),
             field(2, to.as_bytes()),
-            field(4, b"Relu"),
+            field(4, operator.as_bytes()),
         ];
         graph.extend(field(1, &parts.concat()));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use infer::tune::{Precisions, TunedStore, Wishes};
 use infer::{Backends, DeviceChoice, DirGrant, EngineLibraries, Selection};
 use infer_core::{Device, LoadOptions, Performance, Precision};
 use infer_models::ModelRef;
@@ -29,6 +30,7 @@ Examples:
   infer models get efficientnet-lite0
   infer run classify.wasm --model efficientnet-lite0 --dir photos -- photos/coffee.png
   infer inspect efficientnet-lite0
+  infer tune efficientnet-lite0 --save
   infer devices")]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -59,6 +61,7 @@ pub(crate) enum Command {
     Compile(CompileArgs),
     Engines(EnginesArgs),
     Models(ModelsArgs),
+    Tune(Box<TuneArgs>),
     Completions(CompletionsArgs),
 }
 
@@ -108,12 +111,12 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine and device")]
 pub(crate) struct SelectionArgs {
-    /// The engine that runs the models
-    #[arg(long, default_value = "auto", value_parser = backend_names())]
-    backend: String,
-    /// The device: auto, cpu, gpu, gpu:N or npu. One that cannot be used is an error
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
-    device: DeviceChoice,
+    /// The engine that runs the models [default: auto]
+    #[arg(long, value_parser = backend_names())]
+    backend: Option<String>,
+    /// The device: auto, cpu, gpu, gpu:N or npu. One that cannot be used is an error [default: auto]
+    #[arg(long, value_parser = parse_device)]
+    device: Option<DeviceChoice>,
     /// Short for --device gpu
     #[arg(long, conflicts_with = "device")]
     gpu: bool,
@@ -121,9 +124,9 @@ pub(crate) struct SelectionArgs {
     #[arg(long)]
     strict_device: bool,
     /// What is computed in where the model says f32: f32, f16, bf16, or auto for what the engine takes for the
-    /// fastest. All but f32 give other numbers
-    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = parse_precision)]
-    precision: Precision,
+    /// fastest. All but f32 give other numbers [default: f32]
+    #[arg(long, value_name = "TYPE", value_parser = parse_precision)]
+    precision: Option<Precision>,
     /// Threads of one inference [default: the engine's own choice]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -139,6 +142,10 @@ pub(crate) struct SelectionArgs {
     /// A folder in which engines may keep models that they compiled. It must be nobody else's
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     engine_cache: Option<PathBuf>,
+    /// Leave aside what `infer tune --save` chose for the models. It is used where neither engine nor device nor how
+    /// they run there is said
+    #[arg(long)]
+    no_tuned: bool,
     #[command(flatten)]
     libraries: LibraryArgs,
 }
@@ -176,13 +183,13 @@ impl SelectionArgs {
             .map(private_folder)
             .transpose()?;
         Ok(Selection {
-            backend: (self.backend != "auto").then(|| self.backend.clone()),
+            backend: self.backend.clone().filter(|backend| backend != "auto"),
             device: match self.gpu {
                 true => DeviceChoice::Exactly(Device::Gpu(0)),
-                false => self.device,
+                false => self.device.unwrap_or_default(),
             },
             options: LoadOptions {
-                precision: self.precision,
+                precision: self.precision.unwrap_or_default(),
                 threads: self.threads,
                 streams: self.streams,
                 performance: self.performance,
@@ -190,7 +197,35 @@ impl SelectionArgs {
                 cache,
             },
             strict_device: self.strict_device,
+            reason: None,
         })
+    }
+
+    /// What `infer tune` chose for models, where nothing that it could choose is said here.
+    pub(crate) fn tuned(&self) -> anyhow::Result<Option<TunedStore>> {
+        let SelectionArgs {
+            backend,
+            device,
+            gpu,
+            precision,
+            threads,
+            streams,
+            performance,
+            max_device_memory,
+            no_tuned,
+            ..
+        } = self;
+        let said = backend.is_some()
+            || device.is_some()
+            || precision.is_some()
+            || threads.is_some()
+            || streams.is_some()
+            || performance.is_some()
+            || max_device_memory.is_some();
+        match said || *gpu || *no_tuned {
+            true => Ok(None),
+            false => Ok(Some(TunedStore::from_environment()?)),
+        }
     }
 }
 
@@ -355,6 +390,79 @@ pub(crate) enum ModelsCommand {
     },
 }
 
+/// Measure where a model runs fastest on this machine: each engine, threads, precision.
+///
+/// Each is loaded, run with made-up inputs, compared with the first engine in f32 on the processor, and timed, one run
+/// at a time. Nothing else should keep the machine busy meanwhile.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infer tune efficientnet-lite0
+  infer tune efficientnet-lite0 --threads 1,2 --precision f32,bf16 --save
+  infer tune detect.onnx --shape x=1,3,640,640 --time 5s --json
+  infer tune --forget efficientnet-lite0
+
+Choices are kept in $INFER_HOME/tuned, else $XDG_DATA_HOME/infer/tuned, else ~/.local/share/infer/tuned.
+`infer run` and `infer inspect` use a model's choice unless told otherwise (--no-tuned).")]
+pub(crate) struct TuneArgs {
+    /// The model, as for `infer run --model`
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: ModelRef,
+    /// One engine only
+    #[arg(long, value_parser = backend_names(), help_heading = "What to try")]
+    backend: Option<String>,
+    /// One device only: cpu, gpu, gpu:N or npu
+    #[arg(long, value_parser = parse_device, help_heading = "What to try")]
+    device: Option<DeviceChoice>,
+    /// Threads of one run on the processor [default: 1,2,4 and so on, up to what the machine runs at once]
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        help_heading = "What to try"
+    )]
+    threads: Option<Vec<NonZeroUsize>>,
+    /// What is computed in where the model says f32: f32, f16, bf16, auto. All but f32 give other numbers
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = parse_precision,
+        conflicts_with = "all_precisions", help_heading = "What to try")]
+    #[arg(default_value = "f32")]
+    precision: Vec<Precision>,
+    /// Every precision that an engine has; --save still takes f32, since no other was named
+    #[arg(long, help_heading = "What to try")]
+    all_precisions: bool,
+    /// An input's shape: `x=1,3,224,224`. Dynamic dimensions of other inputs are 1. Repeatable
+    #[arg(long = "shape", value_name = "INPUT=DIMENSIONS", value_parser = parse_shape)]
+    pub(crate) shapes: Vec<(String, Vec<usize>)>,
+    /// How long each is timed for: 500ms, 2s, 1m
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub(crate) time: Duration,
+    /// Keep the fastest for later runs of the model
+    #[arg(long)]
+    pub(crate) save: bool,
+    /// Forget what was kept for the model, and measure nothing
+    #[arg(long, conflicts_with_all = ["save", "json", "shapes", "backend", "device", "threads", "all_precisions"])]
+    pub(crate) forget: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) libraries: LibraryArgs,
+}
+
+impl TuneArgs {
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            backend: self.backend.clone().filter(|backend| backend != "auto"),
+            device: self.device.unwrap_or_default(),
+            threads: self.threads.clone(),
+            precisions: match self.all_precisions {
+                true => Precisions::All,
+                false => Precisions::Named(self.precision.clone()),
+            },
+        }
+    }
+}
+
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
 #[command(
@@ -377,6 +485,22 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
         "auto" => Precision::Auto,
         _ => return Err("expected f32, f16, bf16 or auto".to_owned()),
     })
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let wrong = || "expected INPUT=DIMENSIONS, such as x=1,3,224,224".to_owned();
+    let (name, dimensions) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let dimensions: Result<Vec<usize>, _> = match dimensions {
+        "" => Ok(Vec::new()),
+        some => some
+            .split(',')
+            .map(|number| number.trim().parse())
+            .collect(),
+    };
+    match (name, dimensions) {
+        ("", _) | (_, Err(_)) => Err(wrong()),
+        (name, Ok(dimensions)) => Ok((name.to_owned(), dimensions)),
+    }
 }
 
 fn parse_performance(text: &str) -> Result<Performance, String> {
@@ -532,6 +656,17 @@ mod tests {
         assert_eq!(parse_dir("c:d"), grant("c:d", "c:d", false));
         for wrong in ["", "::", "a::", "::b", ":ro"] {
             assert!(parse_dir(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shapes() {
+        let shape = |name: &str, shape: &[usize]| Ok((name.to_owned(), shape.to_vec()));
+        assert_eq!(parse_shape("x=1,3, 224"), shape("x", &[1, 3, 224]));
+        assert_eq!(parse_shape("a=b:0=7"), shape("a=b:0", &[7]));
+        assert_eq!(parse_shape("scalar="), shape("scalar", &[]));
+        for wrong in ["", "x", "=1", "x=1,", "x=-1", "x=?"] {
+            assert!(parse_shape(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::args::InspectArgs;
 use crate::output::{self, plain};
 use crate::run::read_guest;
 use crate::status::Status;
+use crate::tune;
 
 pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Status> {
     let path = Path::new(&args.subject);
@@ -214,13 +215,10 @@ fn inspect_model(args: &InspectArgs) -> anyhow::Result<()> {
 
 fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<ModelReport> {
     let files = reference.open(&ModelStore::from_environment()?)?;
-    let selection = args.selection.selection()?;
-    let model = infer::open_model(
-        &args.selection.backends()?,
-        &files,
-        &selection,
-        &mut Registry::default(),
-    )?;
+    let (backends, usual) = (args.selection.backends()?, args.selection.selection()?);
+    let tuned = args.selection.tuned()?;
+    let selection = tune::selection(tuned.as_ref(), &usual, (&files, &backends));
+    let model = infer::open_model(&backends, &files, &selection, &mut Registry::default())?;
     let head = match files.encoding {
         Encoding::Onnx => Some(OnnxHead::read(&files.files[0])?),
         _ => None,

@@ -14,6 +14,7 @@ mod output;
 mod run;
 mod status;
 mod stdio;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Compile(args) => compile::compile(&args),
         Command::Engines(args) => engines::engines(&args),
         Command::Models(args) => models::models(&args),
+        Command::Tune(args) => tune::tune(&args),
         Command::Completions(args) => completions::completions(&args),
     };
     let status = result.unwrap_or_else(|error| {

@@ -16,6 +16,7 @@ use crate::args::RunArgs;
 use crate::output;
 use crate::status::Status;
 use crate::stdio::Stdout;
+use crate::tune;
 
 /// Threads of the runtime, which only does input, output and timers: guests have threads of their own.
 const RUNTIME_THREADS: usize = 1;
@@ -131,9 +132,11 @@ fn open_models(
         return Ok(registry);
     }
     let store = ModelStore::from_environment()?;
+    let tuned = args.selection.tuned()?;
     for reference in &args.models.models {
         let opened = reference.open(&store).and_then(|files| {
-            infer::open_model(backends, &files, selection, &mut registry).map(drop)
+            let selection = tune::selection(tuned.as_ref(), selection, (&files, backends));
+            infer::open_model(backends, &files, &selection, &mut registry).map(drop)
         });
         opened.with_context(|| format!("cannot open the model `{reference}`"))?;
     }
