@@ -317,7 +317,7 @@ fn detect(parts: &[Bytes]) -> Result<Encoding> {
         Content::Model(encoding) => Ok(encoding),
         other => {
             let message = format!("cannot tell the encoding of the model: it looks like {other}");
-            Err(Error::new(ErrorKind::InvalidEncoding, message))
+            Err(Error::new(ErrorKind::InvalidEncoding, message).with_hint(other.hint()))
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `infer inspect`: what a model takes and gives, or what a guest imports and needs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
 use infer::{Engine, EngineConfig, Guest, GuestDescription, Import, Kind, Registry};
 use infer_core::{Encoding, TensorInfo};
-use infer_models::{Content, Model as ModelFiles, ModelRef, ModelStore, OnnxHead};
+use infer_models::{Content, Head, Model as ModelFiles, ModelRef, ModelStore, OnnxHead};
 use serde::Serialize;
 
 use crate::args::InspectArgs;
@@ -174,6 +175,8 @@ struct ModelReport {
     producer: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     opsets: Vec<OpsetReport>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<&'static str, String>,
     files: Vec<String>,
     bytes: u64,
     backend: &'static str,
@@ -223,6 +226,10 @@ fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<Mode
         Encoding::Onnx => Some(OnnxHead::read(&files.files[0])?),
         _ => None,
     };
+    let details = match files.encoding {
+        Encoding::Onnx => Vec::new(),
+        _ => Head::read(&files)?.facts,
+    };
     let (signature, placement) = (model.signature(), model.placement());
     let opsets = head.iter().flat_map(|head| &head.opsets);
     Ok(ModelReport {
@@ -242,8 +249,9 @@ fn model_report(reference: &ModelRef, args: &InspectArgs) -> anyhow::Result<Mode
                 version: *version,
             })
             .collect(),
+        details: details.into_iter().collect(),
         files: files
-            .files
+            .all_files()?
             .iter()
             .map(|file| file.display().to_string())
             .collect(),
@@ -318,6 +326,9 @@ fn model_text(report: &ModelReport) -> String {
         if let Some(fact) = fact {
             text.push_str(&format!("{label}: {}\n", plain(fact)));
         }
+    }
+    for (label, fact) in &report.details {
+        text.push_str(&format!("{label}: {}\n", plain(fact)));
     }
     text.push_str(&format!(
         "runs on: {} on {}, {}",
