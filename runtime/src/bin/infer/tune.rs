@@ -164,7 +164,11 @@ fn text(report: &Report, best: Option<&Row>, saved: Option<&Path>) -> String {
     }
     text += &failures(&report.rows);
     if let Some(best) = best {
-        text += &format!("* the fastest: {}\n", best.setting);
+        text += &format!("* to take: {}\n", best.setting);
+        if report.rows[0].setting.precision != best.setting.precision {
+            text +=
+                "  a faster precision is taken only if --precision names it and it gives numbers\n";
+        }
     }
     if let (Some(reference), true) = (report.reference, lines.len() > 1) {
         text += &format!("compared with {reference} on cpu, f32\n");
