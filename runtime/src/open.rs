@@ -20,7 +20,9 @@ pub fn open_model(
     registry: &mut Registry,
 ) -> Result<Arc<Model>> {
     let source = Source::Files(files.files.clone());
-    let loaded = backends.load(selection, (&source, files.encoding), &Cancel::default())?;
+    let loaded = backends
+        .load(selection, (&source, files.encoding), &Cancel::default())
+        .inspect_err(|_| say_who_chose(&files.name, selection))?;
     files.check_signature(loaded.graph.signature())?;
     let (name, placement) = (&files.name, loaded.graph.placement());
     tracing::info!(
@@ -37,4 +39,11 @@ pub fn open_model(
         Model::new(name, loaded.backend, files.encoding, loaded.graph),
         Some(files),
     )
+}
+
+/// What a person did not ask for in this command needs a word where it fails.
+fn say_who_chose(name: &str, selection: &Selection) {
+    if let Some(reason) = &selection.reason {
+        tracing::warn!("model `{name}`: {reason}; --no-tuned leaves that aside");
+    }
 }

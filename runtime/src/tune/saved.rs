@@ -285,7 +285,11 @@ fn read(path: &Path) -> Result<Written> {
         .and_then(|file| file.take(LARGEST).read_to_string(&mut text))
         .map_err(|error| file_error("read", path, error))?;
     toml::from_str(&text).map_err(|error| {
-        let message = format!("`{}`: {}", path.display(), error.message());
+        let message = format!(
+            "`{}`: expected what `infer tune --save` writes: {}",
+            path.display(),
+            error.message()
+        );
         Error::new(ErrorKind::InvalidEncoding, message)
     })
 }

@@ -390,6 +390,19 @@ pub(crate) enum ModelsCommand {
     },
 }
 
+/// What has no meaning where nothing is measured.
+const FORGET_ALONE: [&str; 9] = [
+    "save",
+    "json",
+    "shapes",
+    "time",
+    "backend",
+    "device",
+    "threads",
+    "precision",
+    "all_precisions",
+];
+
 /// Measure where a model runs fastest on this machine: each engine, threads, precision.
 ///
 /// Each is loaded, run with made-up inputs, compared with the first engine in f32 on the processor, and timed, one run
@@ -418,7 +431,7 @@ pub(crate) struct TuneArgs {
     #[arg(
         long,
         value_name = "NUMBERS",
-        value_delimiter = ',',
+        value_delimiter = ',', value_parser = parse_count,
         help_heading = "What to try"
     )]
     threads: Option<Vec<NonZeroUsize>>,
@@ -440,7 +453,7 @@ pub(crate) struct TuneArgs {
     #[arg(long)]
     pub(crate) save: bool,
     /// Forget what was kept for the model, and measure nothing
-    #[arg(long, conflicts_with_all = ["save", "json", "shapes", "backend", "device", "threads", "all_precisions"])]
+    #[arg(long, conflicts_with_all = FORGET_ALONE)]
     pub(crate) forget: bool,
     /// Print JSON
     #[arg(long)]
@@ -485,6 +498,11 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
         "auto" => Precision::Auto,
         _ => return Err("expected f32, f16, bf16 or auto".to_owned()),
     })
+}
+
+fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.trim().parse();
+    count.map_err(|_| "expected a number above 0".to_owned())
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {

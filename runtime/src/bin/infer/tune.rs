@@ -99,9 +99,18 @@ fn nothing_to_take(report: &Report) -> Error {
         true => "no setting that may be taken gives outputs like the reference's",
         false => "the model ran with no setting",
     };
-    Error::new(ErrorKind::RuntimeError, message).with_hint(
-        "where an input has dynamic dimensions, say its shape: --shape INPUT=DIMENSIONS (`infer inspect` shows them)",
-    )
+    let error = Error::new(ErrorKind::RuntimeError, message);
+    let refused = |row: &Row| {
+        let kind = row.result.as_ref().err().map(Error::kind);
+        kind == Some(ErrorKind::UnsupportedOperation)
+    };
+    match report.rows.iter().all(refused) {
+        true => error,
+        false => error.with_hint(
+            "where an input has dynamic dimensions, say its shape: --shape INPUT=DIMENSIONS (`infer inspect` shows \
+             them)",
+        ),
+    }
 }
 
 fn show(bar: &ProgressBar, progress: &Progress<'_>) {
@@ -155,9 +164,13 @@ fn text(report: &Report, best: Option<&Row>, saved: Option<&Path>) -> String {
     }
     text += &failures(&report.rows);
     if let Some(best) = best {
-        text += &format!("* the fastest: {}\n", best.setting);
+        text += &format!("* to take: {}\n", best.setting);
+        if report.rows[0].setting.precision != best.setting.precision {
+            text +=
+                "  a faster precision is taken only if --precision names it and it gives numbers\n";
+        }
     }
-    if let Some(reference) = report.reference {
+    if let (Some(reference), true) = (report.reference, lines.len() > 1) {
         text += &format!("compared with {reference} on cpu, f32\n");
     }
     if let Some(saved) = saved {
