@@ -373,7 +373,7 @@ const ERRORS: [(&str, [&str; 2], [&str; 2]); 28] = [
     (
         "dtype-bool-refused",
         ["unsupported-operation", "runtime-error"],
-        ["errno 6", "errno 5"],
+        ["errno 1", "errno 5"],
     ),
     (
         "unknown-model",

@@ -88,6 +88,10 @@ impl Backends {
         let readers = self.readers(selection.backend.as_deref(), encoding)?;
         let (mut passed_over, mut refused) = (Vec::new(), Vec::new());
         for backend in readers {
+            if selection.backend.is_some() {
+                // What is wrong with an engine that was asked for is said in its own words.
+                run_engine(backend.name(), || backend.probe())?;
+            }
             let device = match device_of(&*backend, selection.device) {
                 Ok(device) => device,
                 Err(reason) => {

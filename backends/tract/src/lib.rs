@@ -10,7 +10,6 @@ mod graph;
 mod limits;
 mod load;
 mod operators;
-mod quantised;
 mod refuse;
 mod repair;
 mod rewrite;

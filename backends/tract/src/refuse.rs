@@ -12,7 +12,6 @@ use tract_onnx::model::ParseResult;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
 
-use crate::quantised;
 use crate::rules::{FROM_FILE, FROM_TYPES, Facts, Rule, domain_has};
 
 /// The opsets whose operators have been tried. A newer one may give a known operator a new meaning.
@@ -34,7 +33,6 @@ pub(crate) fn check_model(
         )?;
     }
     for_each_graph(graph, &mut |graph| {
-        quantised::check(graph)?;
         for tensor in &graph.initializer {
             check_tensor(tensor, has_files)?;
         }
