@@ -445,11 +445,11 @@ mod tests {
             installation.run(progress)
         }
 
-        fn from_index(&self) -> Result<PathBuf> {
+        fn install_from_index(&self) -> Result<PathBuf> {
             self.install(&Origin::Index, &mut |_| {})
         }
 
-        fn from_files(&self, files: &[&str]) -> Result<PathBuf> {
+        fn install_from_files(&self, files: &[&str]) -> Result<PathBuf> {
             let files = files.iter().map(|file| self.path(file)).collect();
             self.install(&Origin::Files(files), &mut |_| {})
         }
@@ -494,7 +494,7 @@ mod tests {
             seen.contains(&"Unpacking { package: \"tiny\", done: 11, total: 11 }".to_owned()),
             "{seen:?}"
         );
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert_eq!(place.downloads(), 1, "the second time needs no network");
 
         type Harm = fn(&Path);
@@ -507,7 +507,7 @@ mod tests {
         ];
         for (index, harm) in harms.into_iter().enumerate() {
             harm(&folder);
-            place.from_index().unwrap();
+            place.install_from_index().unwrap();
             assert_eq!(place.downloads(), index + 2, "harm {index} was seen");
             assert_eq!(fs::read_to_string(&library).unwrap(), "library");
             assert_eq!(place.names("engines/tiny"), INSTALLED);
@@ -518,10 +518,10 @@ mod tests {
     #[test]
     fn cuda_comes_where_it_is_not_found() {
         let mut place = Place::new();
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert_eq!(place.downloads(), 1);
         place.cuda.clear();
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert!(
             place
                 .names("engines/tiny")
@@ -529,7 +529,7 @@ mod tests {
         );
         let downloads = place.downloads();
         place.cuda.push(place.path("elsewhere"));
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert_eq!(
             place.downloads(),
             downloads,
@@ -542,7 +542,7 @@ mod tests {
         let place = Place::new();
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| place.from_index().map(drop)))
+                .map(|_| scope.spawn(|| place.install_from_index().map(drop)))
                 .collect();
             all.into_iter().for_each(|one| one.join().unwrap().unwrap());
         });
@@ -562,14 +562,14 @@ mod tests {
             left.join("packages").join(WHEEL),
         )
         .unwrap();
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert_eq!(place.downloads(), 0, "the whole wheel is used");
         assert_eq!(place.names("engines/tiny"), INSTALLED);
 
         fs::remove_dir_all(place.path("engines/tiny")).unwrap();
         fs::create_dir_all(left.join("packages")).unwrap();
         fs::write(left.join("packages").join(WHEEL), "PK half").unwrap();
-        place.from_index().unwrap();
+        place.install_from_index().unwrap();
         assert_eq!(place.downloads(), 1, "the cut wheel is not");
         assert_eq!(place.names("engines"), [".tiny.lock", "tiny"]);
     }
@@ -578,7 +578,7 @@ mod tests {
     fn failures_name_the_remedy_and_leave_nothing() {
         let mut place = Place::new();
         let fails = |place: &Place, expected: &str| {
-            let error = place.from_index().expect_err(expected);
+            let error = place.install_from_index().expect_err(expected);
             assert!(error.report().contains(expected), "{}", error.report());
             assert_eq!(place.names("engines"), [".tiny.lock"], "{expected}");
             error
@@ -606,7 +606,7 @@ mod tests {
         let mut place = Place::new();
         let links = &mut place.manifest.links;
         links.insert("libtiny.so.1".to_owned(), "libtiny.so.9".to_owned());
-        let error = place.from_index().unwrap_err();
+        let error = place.install_from_index().unwrap_err();
         assert!(
             error.to_string().contains("hold no `libtiny.so.9`"),
             "{error}"
@@ -615,22 +615,24 @@ mod tests {
     }
 
     #[test]
-    fn from_files_no_python_is_used() {
+    fn install_from_files_no_python_is_used() {
         let mut place = Place::new();
         fs::rename(place.path("wheels").join(WHEEL), place.path("renamed (1)")).unwrap();
-        place.from_files(&["renamed (1)"]).unwrap();
+        place.install_from_files(&["renamed (1)"]).unwrap();
         assert_eq!(place.names("engines/tiny"), INSTALLED);
         assert_eq!(place.downloads(), 0);
 
         place.cuda.clear();
-        let error = place.from_files(&["renamed (1)"]).unwrap_err();
+        let error = place.install_from_files(&["renamed (1)"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(
             error.to_string().ends_with(&format!("too: `{CUDA_WHEEL}`")),
             "{error}"
         );
         let cuda = format!("wheels/{CUDA_WHEEL}");
-        place.from_files(&["renamed (1)", &cuda, &cuda]).unwrap();
+        place
+            .install_from_files(&["renamed (1)", &cuda, &cuda])
+            .unwrap();
         assert_eq!(place.names("engines/tiny").len(), INSTALLED.len() + 1);
         assert_eq!(place.downloads(), 0);
     }
@@ -639,16 +641,16 @@ mod tests {
     fn files_that_are_not_wanted() {
         let place = Place::new();
         fs::write(place.path("other.whl"), "x").unwrap();
-        let error = place.from_files(&["other.whl"]).unwrap_err();
+        let error = place.install_from_files(&["other.whl"]).unwrap_err();
         let expected = format!(
             "expected one of `{WHEEL}` (tiny 1.0), `{CUDA_WHEEL}` (tiny-cuda 2.0), got `{}`",
             place.path("other.whl").display()
         );
         assert_eq!(error.to_string(), expected);
-        let error = place.from_files(&["nothing.whl"]).unwrap_err();
+        let error = place.install_from_files(&["nothing.whl"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         fs::write(place.path(WHEEL), "another").unwrap();
-        let error = place.from_files(&[WHEEL]).unwrap_err();
+        let error = place.install_from_files(&[WHEEL]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidEncoding);
         assert!(error.hint().unwrap().contains("(tiny 1.0), whole"));
         assert_eq!(place.names("engines"), [".tiny.lock"]);

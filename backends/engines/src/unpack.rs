@@ -174,6 +174,9 @@ fn too_large(wheel: &Path, bytes: u64) -> Error {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    /// Names and contents.
+    type Members<'a> = &'a [(&'a str, &'a [u8])];
     use std::fs;
     use std::io::Write;
 
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn wheels_that_are_refused() {
-        let cases: [(&[(&str, &[u8])], &str); 5] = [
+        let cases: [(Members<'_>, &str); 5] = [
             (
                 &[("tiny/libs/../../../evil.so", b"x")],
                 "expected a path inside",

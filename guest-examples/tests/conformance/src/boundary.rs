@@ -20,16 +20,16 @@ pub(crate) fn run(_: &infer_guest::Info, _: &[Given]) -> infer_guest::Result<Vec
 
 /// A tensor that goes in.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    allow(dead_code, reason = "there is no host")
+)]
 pub(crate) struct Given {
     /// The name of its element type, as infer's descriptions of models spell it: `FP32`, `BOOL`.
     pub(crate) dtype: &'static str,
     /// The size of each dimension, in elements.
     pub(crate) dimensions: Vec<u32>,
     /// The elements, little-endian; a text is its length in 4 bytes, then its bytes.
-    #[cfg_attr(
-        not(target_arch = "wasm32"),
-        allow(dead_code, reason = "there is no host")
-    )]
     pub(crate) bytes: Vec<u8>,
 }
 
