@@ -202,6 +202,17 @@ def beside():
     return onnx.model("beside", [info("x", 4)], [info("y", 4)], [node], [weights])
 
 
+def split():
+    """x[N] -> y[M]: the distinct positive elements, twice as large. `Unique` has no kernel for a GPU in ONNX Runtime,
+    which has to run it on the processor, between two nodes that it runs on the GPU."""
+    nodes = [
+        onnx.node("Relu", ["x"], ["positive"]),
+        onnx.node("Unique", ["positive"], ["distinct"]),
+        onnx.node("Mul", ["distinct", "two"], ["y"]),
+    ]
+    return onnx.model("split", [info("x", "N")], [info("y", "M")], nodes, [onnx.floats("two", [], [2.0])])
+
+
 def unknown_op():
     """Wrong on purpose: an operator that no engine has."""
     node = onnx.node("Frobnicate", ["x"], ["y"], domain="test.infer")
@@ -226,6 +237,7 @@ def all_models():
     makers = (
         add, several, scalar, empty_ok, two_d, batch, shared, pick, network, slow, unknown_op, wrong_declared_shape,
         external, gemm_f16, matmul_f16, rate, pixels, three, state, beside,
+        split,
     )
     models.update((maker.__name__.replace("_", "-"), maker()) for maker in makers)
     models["quantised"] = quantised.model()
