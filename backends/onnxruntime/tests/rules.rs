@@ -1,0 +1,85 @@
+//! What ONNX Runtime would answer wrongly: a model for each rule, which has to be refused by name, and models just
+//! beside, which have to get past the rules.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "../../openvino/tests/common/onnx.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the other backend's tests use the rest"
+)]
+mod onnx;
+
+use infer_core::{Backend, Cancel, Device, Encoding, Error, LoadOptions, LoadRequest, Source};
+use onnx::{FLOAT, Model, int, string};
+
+fn one(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Model {
+    let mut model = Model::new(22);
+    for input in inputs.iter().filter(|input| !input.is_empty()) {
+        model = model.input(input, FLOAT, &[1, 1, 4, 4]);
+    }
+    for output in outputs.iter().filter(|output| !output.is_empty()) {
+        model = model.output(output, FLOAT, &[0, 0, 0, 0]);
+    }
+    model.node(operator, [inputs, outputs], attributes)
+}
+
+fn load(model: Model) -> Option<Error> {
+    let engine = common::engine()?;
+    let request = LoadRequest {
+        source: Source::Memory(vec![model.bytes().into()]),
+        encoding: Encoding::Onnx,
+        device: Device::Cpu,
+        options: LoadOptions::default(),
+    };
+    engine.load(&request, &Cancel::default()).err()
+}
+
+#[test]
+fn each_is_refused_by_name() {
+    if common::engine().is_none() {
+        return;
+    }
+    let aligned = || string("coordinate_transformation_mode", "align_corners");
+    let (inputs, outputs) = (["q", "k", "v"], ["y", "pk", "pv", "scores"]);
+    let cases = [
+        (
+            "`Attention` wrongly: the scores",
+            one("Attention", &inputs, &outputs, &[int("is_causal", 1)]),
+        ),
+        (
+            "`MaxUnpool` wrongly: it takes indices",
+            one("MaxUnpool", &["x", "i", "shape"], &["y"], &[]),
+        ),
+        (
+            "`Resize` wrongly: `align_corners`",
+            one("Resize", &["x", "", "scales"], &["y"], &[aligned()]),
+        ),
+    ];
+    for (expected, model) in cases {
+        let error = load(model).expect(expected).report();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn what_is_just_beside_is_not() {
+    if common::engine().is_none() {
+        return;
+    }
+    let beside = [
+        one(
+            "Attention",
+            &["q", "k", "v"],
+            &["y"],
+            &[int("is_causal", 1)],
+        ),
+        one("Resize", &["x", "", "scales"], &["y"], &[]),
+        one("MaxUnpool", &["x", "i"], &["y"], &[]),
+    ];
+    for model in beside {
+        let error = load(model).map_or_else(String::new, |error| error.report());
+        assert!(!error.contains("wrongly"), "{error}");
+    }
+}
