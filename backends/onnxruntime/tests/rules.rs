@@ -4,11 +4,6 @@
 #[path = "common/mod.rs"]
 mod common;
 #[path = "../../openvino/tests/common/onnx.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the other backend's tests use the rest"
-)]
 mod onnx;
 
 use infer_core::{Backend, Cancel, Device, Encoding, Error, LoadOptions, LoadRequest, Source};
