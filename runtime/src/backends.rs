@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use infer_core::{
-    Backend, Cancel, Device, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, Source,
+    Backend, Cancel, Device, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe, Result, Source,
     run_engine,
 };
 use infer_engines::{EngineStore, NativeEngine, candidates, cuda_folders};
@@ -88,11 +88,12 @@ impl Backends {
         let readers = self.readers(selection.backend.as_deref(), encoding)?;
         let (mut passed_over, mut refused) = (Vec::new(), Vec::new());
         for backend in readers {
-            if selection.backend.is_some() {
+            let probed = match (probe(&*backend), &selection.backend) {
                 // What is wrong with an engine that was asked for is said in its own words.
-                run_engine(backend.name(), || backend.probe())?;
-            }
-            let device = match device_of(&*backend, selection.device) {
+                (Err(error), Some(_)) => return Err(error),
+                (probed, _) => probed,
+            };
+            let device = match device_of(backend.name(), probed, selection.device) {
                 Ok(device) => device,
                 Err(reason) => {
                     passed_over.push(reason);
@@ -143,7 +144,7 @@ impl Backends {
     pub fn device(&self, backend: Option<&str>, choice: DeviceChoice) -> Result<Device> {
         let mut refusals = Vec::new();
         for backend in self.named(backend)? {
-            match device_of(&*backend, choice) {
+            match device_of(backend.name(), probe(&*backend), choice) {
                 Ok(device) => return Ok(device),
                 Err(refusal) => refusals.push(refusal),
             }
@@ -255,10 +256,17 @@ fn check_placement(
         .with_hint("run without --strict-device to allow it"))
 }
 
+fn probe(backend: &dyn Backend) -> Result<Probe> {
+    run_engine(backend.name(), || backend.probe())
+}
+
 /// The device of this engine that a choice means, or why there is none.
-fn device_of(backend: &dyn Backend, choice: DeviceChoice) -> std::result::Result<Device, String> {
-    let name = backend.name();
-    let probe = run_engine(name, || backend.probe()).map_err(|error| {
+fn device_of(
+    name: &str,
+    probed: Result<Probe>,
+    choice: DeviceChoice,
+) -> std::result::Result<Device, String> {
+    let probe = probed.map_err(|error| {
         if error.kind() != ErrorKind::NotFound {
             // It is there and broken: somebody should know, even if another engine does the work.
             tracing::warn!("{name} cannot be used: {}", error.report());

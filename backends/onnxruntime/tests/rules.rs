@@ -7,18 +7,7 @@ mod common;
 mod onnx;
 
 use infer_core::{Backend, Cancel, Device, Encoding, Error, LoadOptions, LoadRequest, Source};
-use onnx::{FLOAT, Model, int, string};
-
-fn one(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Model {
-    let mut model = Model::new(22);
-    for input in inputs.iter().filter(|input| !input.is_empty()) {
-        model = model.input(input, FLOAT, &[1, 1, 4, 4]);
-    }
-    for output in outputs.iter().filter(|output| !output.is_empty()) {
-        model = model.output(output, FLOAT, &[0, 0, 0, 0]);
-    }
-    model.node(operator, [inputs, outputs], attributes)
-}
+use onnx::{Model, int, one, string};
 
 fn load(model: Model) -> Option<Error> {
     let engine = common::engine()?;

@@ -3,20 +3,8 @@
 
 mod common;
 
-use common::onnx::{FLOAT, INT64, Model, graph, inner, int, ints, node, string};
+use common::onnx::{FLOAT, INT64, Model, graph, inner, int, ints, node, one, string};
 use infer_core::{Encoding, ErrorKind, Source, Tensor};
-
-/// A model of one node; each input is a given one of f32.
-fn one(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Model {
-    let mut model = Model::new(22);
-    for input in inputs.iter().filter(|input| !input.is_empty()) {
-        model = model.input(input, FLOAT, &[1, 1, 4, 4]);
-    }
-    for output in outputs.iter().filter(|output| !output.is_empty()) {
-        model = model.output(output, FLOAT, &[0, 0, 0, 0]);
-    }
-    model.node(operator, [inputs, outputs], attributes)
-}
 
 fn resize(inputs: &[&str], attributes: &[Vec<u8>]) -> Model {
     one("Resize", inputs, &["y"], attributes)

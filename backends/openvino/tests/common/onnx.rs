@@ -175,3 +175,15 @@ pub fn message(field: u64, bytes: &[u8]) -> Vec<u8> {
 pub fn text(field: u64, value: &str) -> Vec<u8> {
     message(field, value.as_bytes())
 }
+
+/// A model of one node; each input is a given one of f32.
+pub fn one(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Model {
+    let mut model = Model::new(22);
+    for input in inputs.iter().filter(|input| !input.is_empty()) {
+        model = model.input(input, FLOAT, &[1, 1, 4, 4]);
+    }
+    for output in outputs.iter().filter(|output| !output.is_empty()) {
+        model = model.output(output, FLOAT, &[0, 0, 0, 0]);
+    }
+    model.node(operator, [inputs, outputs], attributes)
+}
