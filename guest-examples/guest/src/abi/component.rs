@@ -139,20 +139,31 @@ impl Results<'_> {
         &self.tensors
     }
 
-    /// Copies one output here. The expected number of bytes is not needed: the host says it.
+    /// Copies one output here, with what the host says of it. The expected number of bytes is not needed.
     ///
     /// # Errors
     /// [`NotFound`](Code::NotFound) when there is no such output.
     pub fn fetch(&self, index: u32, _expected: Option<usize>) -> Result<Fetched> {
-        let tensor = self
-            .tensors
-            .get(index as usize)
-            .ok_or_else(|| Error::new(Code::NotFound, format!("no output number {index}")))?;
+        let tensor = self.tensor(index)?;
         Ok(Fetched {
             dtype: Some(tensor.ty().into()),
             dimensions: Some(tensor.dimensions()),
             data: tensor.data(),
         })
+    }
+
+    /// Copies one output's bytes here, with one call of the host.
+    ///
+    /// # Errors
+    /// [`NotFound`](Code::NotFound) when there is no such output.
+    pub fn bytes(&self, index: u32, _expected: usize) -> Result<Vec<u8>> {
+        Ok(self.tensor(index)?.data())
+    }
+
+    fn tensor(&self, index: u32) -> Result<&tensor::Tensor> {
+        self.tensors
+            .get(index as usize)
+            .ok_or_else(|| Error::new(Code::NotFound, format!("no output number {index}")))
     }
 }
 

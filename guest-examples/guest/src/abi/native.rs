@@ -58,6 +58,10 @@ impl Results<'_> {
     pub fn fetch(&self, _index: u32, _expected: Option<usize>) -> Result<Fetched> {
         no_host()
     }
+
+    pub fn bytes(&self, _index: u32, _expected: usize) -> Result<Vec<u8>> {
+        no_host()
+    }
 }
 
 fn no_host<T>() -> Result<T> {

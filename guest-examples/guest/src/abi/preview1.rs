@@ -238,6 +238,14 @@ impl Results<'_> {
         }
     }
 
+    /// Copies one output's bytes here, of which there are at most as many as expected.
+    ///
+    /// # Errors
+    /// Whatever the host answers; [`TooLarge`](Code::TooLarge) when there are more.
+    pub fn bytes(&self, index: u32, expected: usize) -> Result<Vec<u8>> {
+        self.fetch_into(index, expected)
+    }
+
     /// Copies one output into a new buffer of this many bytes.
     ///
     /// # Errors
