@@ -42,3 +42,4 @@ pub use guest::{End, Guest, Instance, Outcome};
 pub use nn::usage::Usage;
 pub use open::open_model;
 pub use registry::{DEFAULT_NAME, Model, Registry};
+pub use scheduler::{Batching, Scheduling, Statistics};

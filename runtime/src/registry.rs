@@ -7,7 +7,7 @@ use infer_core::{Encoding, Error, ErrorKind, Graph, Placement, Result, Signature
 use infer_models::Model as ModelFiles;
 
 use crate::nn::info;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Scheduling, Statistics};
 
 /// The name that portable guests ask for.
 pub const DEFAULT_NAME: &str = "default";
@@ -21,22 +21,50 @@ pub struct Model {
     backend: &'static str,
     encoding: Encoding,
     scheduler: Scheduler,
+    output_names: Vec<Arc<str>>,
 }
 
 impl Model {
-    /// A model that `backend` loaded.
+    /// A model that `backend` loaded. Calls run one by one, see [`Model::scheduled`].
     pub fn new(
         name: impl Into<String>,
         backend: &'static str,
         encoding: Encoding,
         graph: Arc<dyn Graph>,
     ) -> Model {
+        let outputs = &graph.signature().outputs;
         Model {
             name: name.into(),
             backend,
             encoding,
+            output_names: outputs
+                .iter()
+                .map(|info| info.name.as_str().into())
+                .collect(),
             scheduler: Scheduler::new(backend, graph),
         }
+    }
+
+    /// The same model with other rules for who runs when.
+    ///
+    /// # Errors
+    /// `UnsupportedOperation` where calls shall be batched and the model does not allow it: its dimensions, or a
+    /// trial in which the rows of a batch got other answers than alone.
+    pub fn scheduled(self, scheduling: &Scheduling) -> Result<Model> {
+        Ok(Model {
+            scheduler: self.scheduler.with(scheduling)?,
+            ..self
+        })
+    }
+
+    /// What it has done since it was loaded.
+    pub fn statistics(&self) -> Statistics {
+        self.scheduler.statistics()
+    }
+
+    /// The outputs' names, to be handed out without a copy.
+    pub(crate) fn output_names(&self) -> &[Arc<str>] {
+        &self.output_names
     }
 
     /// The name it was registered by.

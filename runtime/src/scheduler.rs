@@ -1,81 +1,322 @@
-//! One model's sessions: who may run now, and on what.
+//! One model's sessions: who may run now, on what, and together with whom.
 //!
-//! A caller waits its turn, first come first served, takes an idle session or makes one, and runs it on
-//! its own thread. There are never more sessions than the graph runs at once. A caller's thread may be
-//! blocked by the engine for long: guests have threads of their own.
+//! A call runs on its caller's own thread, which the engine may block for long: guests have threads of their own.
+//! Where all sessions are in use it waits its turn, first come first served; whoever ends a run hands its turn to
+//! the call that has waited longest. With batching on, whoever gets a turn takes the calls that wait and fit
+//! together, its own among them, and runs them as one. The queue is bounded.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod queue;
+mod statistics;
+mod trial;
 
-use infer_core::{Call, Cancel, Error, ErrorKind, Graph, Result, Session, Tensor, run_engine};
-use tokio::sync::Semaphore;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use infer_core::{
+    Call, Cancel, Error, ErrorKind, Graph, Result, Session, Signature, Tensor, rows, run_engine,
+};
+
+use queue::{Queue, Waiting, Woken};
+use statistics::Counters;
+pub use statistics::Statistics;
+
+/// How a model's calls are scheduled.
+#[derive(Clone, Debug)]
+pub struct Scheduling {
+    /// How calls are made one; not at all where absent.
+    pub batching: Option<Batching>,
+    /// How many calls may wait at one time; more are refused at once.
+    pub queue: usize,
+}
+
+impl Default for Scheduling {
+    fn default() -> Scheduling {
+        Scheduling {
+            batching: None,
+            queue: 1024,
+        }
+    }
+}
+
+/// How calls of several callers are made one run of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// The most rows (sizes of the first dimension) of one run.
+    pub max_batch: NonZeroUsize,
+    /// How long a call may wait for others while a session is free.
+    pub max_delay: Duration,
+}
 
 /// Runs one model's calls.
 pub(crate) struct Scheduler {
     engine: &'static str,
     graph: Arc<dyn Graph>,
-    turns: Semaphore,
-    idle: Mutex<Vec<Box<dyn Session>>>,
+    stateful: bool,
+    batching: Option<Batching>,
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+struct State {
+    /// How many sessions may still start to run.
+    turns: usize,
+    idle: Vec<Box<dyn Session>>,
+    queue: Queue,
 }
 
 /// A session that one guest's context keeps, because the graph remembers.
 pub(crate) type OwnSession = Option<Box<dyn Session>>;
 
 impl Scheduler {
+    /// A scheduler that runs calls one by one.
     pub(crate) fn new(engine: &'static str, graph: Arc<dyn Graph>) -> Scheduler {
-        let turns = Semaphore::new(graph.concurrency().max(1));
+        Scheduler::of(engine, graph, &Scheduling::default())
+    }
+
+    fn of(engine: &'static str, graph: Arc<dyn Graph>, scheduling: &Scheduling) -> Scheduler {
         Scheduler {
             engine,
+            stateful: graph.signature().stateful,
+            batching: scheduling.batching,
+            state: Mutex::new(State {
+                turns: graph.concurrency().max(1),
+                idle: Vec::new(),
+                queue: Queue::new(scheduling.queue, scheduling.batching),
+            }),
+            counters: Counters::default(),
             graph,
-            turns,
-            idle: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The same graph by other rules.
+    ///
+    /// # Errors
+    /// `UnsupportedOperation` for batching of a model that does not allow it.
+    pub(crate) fn with(self, scheduling: &Scheduling) -> Result<Scheduler> {
+        if scheduling.batching.is_some() {
+            if !self.graph.signature().can_batch() {
+                return Err(not_batchable(self.graph.signature()));
+            }
+            run_engine(self.engine, || trial::check(&*self.graph))?;
+        }
+        Ok(Scheduler::of(self.engine, self.graph, scheduling))
     }
 
     pub(crate) fn graph(&self) -> &dyn Graph {
         &*self.graph
     }
 
-    /// Runs one call; inputs are checked and in order. A stateful graph runs on `own`, which is made when
-    /// it is first needed; any other on a pooled session.
-    pub(crate) async fn run(
+    pub(crate) fn statistics(&self) -> Statistics {
+        let waiting = self.state().queue.len();
+        self.counters.read(waiting)
+    }
+
+    /// Runs one call and blocks until it has run; inputs are checked and in order. A stateful graph runs on `own`,
+    /// which is made when it is first needed; any other on a pooled session.
+    ///
+    /// # Errors
+    /// Those of the engine; `Busy` where too many wait; `Timeout` when cancelled.
+    pub(crate) fn run(
         &self,
         inputs: Vec<Tensor>,
         cancel: &Cancel,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let _turn = self.turns.acquire().await.map_err(|_| closed())?;
         cancel.check()?;
-        let stateful = self.graph.signature().stateful;
-        let session = if stateful {
-            own.take()
-        } else {
-            self.idle().pop()
+        let call = Call::new(inputs, cancel.clone());
+        let result = match self.start(call) {
+            Start::Now(call, session) => self.run_alone(call, session, own),
+            Start::Later(waiting) => self.wait(&waiting, cancel, own),
+            Start::Refused(error) => Err(error),
         };
-        let mut call = [Call::new(inputs, cancel.clone())];
-        let session = run_engine(self.engine, || {
-            let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
-            session.run(&mut call);
-            Ok(session)
-        })?;
-        // A session that panicked is gone by now; one that only failed is as good as before.
-        match stateful {
-            true => *own = Some(session),
-            false => self.idle().push(session),
+        self.counters.ended(result.is_ok());
+        result
+    }
+
+    fn start(&self, call: Call) -> Start {
+        let mut state = self.state();
+        let alone = self.batching.is_none_or(|batching| {
+            batching.max_delay.is_zero() || rows(&call.inputs) >= batching.max_batch.get()
+        });
+        if alone && state.turns > 0 && state.queue.is_empty() {
+            state.turns -= 1;
+            let session = self.idle_session(&mut state);
+            return Start::Now(call, session);
         }
-        let [call] = call;
-        call.result.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::RuntimeError,
-                "the engine gave no result",
-            ))
-        })
+        match state.queue.push(call) {
+            Ok(waiting) => Start::Later(waiting),
+            Err(error) => Start::Refused(error),
+        }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Session>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle_session(&self, state: &mut State) -> OwnSession {
+        match self.stateful {
+            true => None,
+            false => state.idle.pop(),
+        }
+    }
+
+    /// Runs a call that has a turn.
+    fn run_alone(
+        &self,
+        call: Call,
+        session: OwnSession,
+        own: &mut OwnSession,
+    ) -> Result<Vec<Tensor>> {
+        let mut calls = [call];
+        let ran = self.run_session(&mut calls, session, own);
+        let [call] = calls;
+        ran.and_then(|()| outputs(call))
+    }
+
+    /// Runs calls on a session and gives the turn back.
+    fn run_session(
+        &self,
+        calls: &mut [Call],
+        session: OwnSession,
+        own: &mut OwnSession,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let session = match self.stateful {
+            true => own.take(),
+            false => session,
+        };
+        let ran = run_engine(self.engine, || {
+            let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
+            session.run(calls);
+            Ok(session)
+        });
+        self.counters.ran(calls.len(), started.elapsed());
+        // A session that panicked is gone by now; one that only failed is as good as before.
+        match ran {
+            Ok(session) if self.stateful => {
+                *own = Some(session);
+                self.end_turn(None);
+                Ok(())
+            }
+            Ok(session) => {
+                self.end_turn(Some(session));
+                Ok(())
+            }
+            Err(error) => {
+                self.end_turn(None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a turn back, or on to the calls that have waited longest.
+    fn end_turn(&self, session: OwnSession) {
+        let mut state = self.state();
+        state.idle.extend(session);
+        state.turns += 1;
+        self.hand_out(&mut state);
+    }
+
+    /// Wakes those whose turn it is, as long as there are turns.
+    fn hand_out(&self, state: &mut State) {
+        while state.turns > 0 {
+            let Some(turn) = state.queue.take(Instant::now()) else {
+                return;
+            };
+            state.turns -= 1;
+            turn.wake();
+        }
+    }
+
+    fn wait(
+        &self,
+        waiting: &Arc<Waiting>,
+        cancel: &Cancel,
+        own: &mut OwnSession,
+    ) -> Result<Vec<Tensor>> {
+        let since = Instant::now();
+        let woken_by = waiting.clone();
+        let hook = cancel.on_cancel(move || woken_by.wake_to_stop());
+        let result = loop {
+            self.hand_out(&mut self.state());
+            match waiting.sleep() {
+                Woken::Done(call) => break outputs(*call),
+                Woken::Failed(error) => break Err(error),
+                Woken::Leads(batch) => {
+                    self.counters.waited(batch.calls(), since.elapsed());
+                    break self.lead(batch, own);
+                }
+                Woken::Stopped => break Err(self.leave(waiting)),
+                // The time for which it waits for others is over.
+                Woken::Delayed => {}
+            }
+        };
+        drop(hook);
+        result
+    }
+
+    /// Runs a batch of which this caller's call is the first.
+    fn lead(&self, batch: queue::Batch, own: &mut OwnSession) -> Result<Vec<Tensor>> {
+        let (mut calls, others) = batch.into_calls();
+        let session = self.idle_session(&mut self.state());
+        let ran = self.run_session(&mut calls, session, own);
+        let mut calls = calls.into_iter();
+        let first = calls.next();
+        for (call, waiting) in calls.zip(others) {
+            waiting.end(match &ran {
+                Ok(()) => Ok(call),
+                Err(error) => Err(Error::new(error.kind(), error.report())),
+            });
+        }
+        ran.and_then(|()| first.map_or_else(|| Err(nothing()), outputs))
+    }
+
+    /// A caller stops waiting. If it was just given a turn, the others of its batch get that.
+    fn leave(&self, waiting: &Arc<Waiting>) -> Error {
+        let mut state = self.state();
+        if let Some(batch) = state.queue.remove(waiting) {
+            match batch.without_first() {
+                Some(rest) => rest.wake(),
+                None => {
+                    state.turns += 1;
+                    self.hand_out(&mut state);
+                }
+            }
+        }
+        let message = "the deadline passed while the call waited for the model";
+        Error::new(ErrorKind::Timeout, message)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn closed() -> Error {
-    Error::new(ErrorKind::RuntimeError, "the model is closed")
+/// What becomes of a new call.
+enum Start {
+    Now(Call, OwnSession),
+    Later(Arc<Waiting>),
+    Refused(Error),
 }
+
+fn outputs(call: Call) -> Result<Vec<Tensor>> {
+    call.result.unwrap_or_else(|| Err(nothing()))
+}
+
+fn nothing() -> Error {
+    Error::new(ErrorKind::RuntimeError, "the engine gave no result")
+}
+
+fn not_batchable(signature: &Signature) -> Error {
+    let all = signature.inputs.iter().chain(&signature.outputs);
+    let all: Vec<String> = all
+        .map(|info| format!("`{}` {info}", infer_core::clip(&info.name)))
+        .collect();
+    let message = format!(
+        "the model cannot be batched: expected a dynamic first dimension that all inputs and outputs share and no \
+         state, got {}",
+        all.join(", ")
+    );
+    Error::new(ErrorKind::UnsupportedOperation, message)
+        .with_hint("convert it with a dynamic batch, or leave batching off")
+}
+
+#[cfg(test)]
+mod tests;

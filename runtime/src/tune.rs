@@ -7,7 +7,7 @@
 
 mod agreement;
 mod candidates;
-mod inputs;
+pub(crate) mod inputs;
 mod saved;
 
 use std::fmt;

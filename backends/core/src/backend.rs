@@ -254,7 +254,9 @@ pub struct Placement {
 
 /// The working memory of one run at a time.
 pub trait Session: Send {
-    /// Runs the calls, one or a batch, and fills in each call's result.
+    /// Runs the calls and fills in each call's result. There are several only of a graph whose signature
+    /// [can be batched](Signature::can_batch), and [they fit together](crate::fit_together):
+    /// [`run_batch`](crate::run_batch) makes them one.
     fn run(&mut self, calls: &mut [Call]);
 
     /// Forgets what earlier runs left, so that another guest may have the session.

@@ -5,7 +5,8 @@ use std::fmt;
 /// The result of everything in the contract.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What kind of failure it is: wasi-nn's error codes, one to one.
+/// What kind of failure it is: wasi-nn's error codes, one to one, and one more that callers other than guests can
+/// act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The caller passed something that does not fit the model or the call.
@@ -24,6 +25,8 @@ pub enum ErrorKind {
     NotFound,
     /// The caller was not granted this.
     Security,
+    /// Too much is waiting already; the same call may work later. Guests get `runtime-error`.
+    Busy,
     /// Anything else.
     Unknown,
 }
@@ -35,7 +38,7 @@ impl ErrorKind {
             ErrorKind::InvalidArgument => "invalid-argument",
             ErrorKind::InvalidEncoding => "invalid-encoding",
             ErrorKind::Timeout => "timeout",
-            ErrorKind::RuntimeError => "runtime-error",
+            ErrorKind::RuntimeError | ErrorKind::Busy => "runtime-error",
             ErrorKind::UnsupportedOperation => "unsupported-operation",
             ErrorKind::TooLarge => "too-large",
             ErrorKind::NotFound => "not-found",

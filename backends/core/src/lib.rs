@@ -9,6 +9,7 @@
 //! and admission live in the host's scheduler.
 
 mod backend;
+mod batch;
 mod cancel;
 mod dtype;
 mod error;
@@ -22,6 +23,7 @@ pub use backend::{
     Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
     Performance, Placement, Precision, Probe, Session, Source,
 };
+pub use batch::{fit_together, rows, run_batch};
 pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result, clip, clip_to};

@@ -110,6 +110,26 @@ impl Tensor {
         }
     }
 
+    /// The rows `from` to `to` (left out) of all `rows` rows, which share this tensor's elements.
+    ///
+    /// # Errors
+    /// `UnsupportedOperation` where the tensor has no such rows.
+    pub fn rows(&self, from: usize, to: usize, rows: usize) -> Result<Tensor> {
+        let whole = self.host()?;
+        if self.shape.first() != Some(&rows) || rows == 0 || self.dtype == Dtype::String {
+            let shape = display_shape(&self.shape);
+            let message = format!(
+                "expected {rows} rows in a batch, got {} {shape}",
+                self.dtype
+            );
+            return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+        }
+        let row = whole.len() / rows;
+        let mut shape = self.shape.clone();
+        shape[0] = to - from;
+        Tensor::new(self.dtype, shape, whole.slice(from * row..to * row))
+    }
+
     /// The elements in host memory, shared with this tensor.
     ///
     /// # Errors
@@ -200,13 +220,62 @@ fn first_string(bytes: &[u8]) -> Option<usize> {
     (length <= rest.len()).then_some(length)
 }
 
+/// A tensor that is put together from parts, in aligned memory.
+pub(crate) struct Builder {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Builder {
+    /// Reserves the memory of a tensor of a dtype of fixed size.
+    ///
+    /// # Errors
+    /// `TooLarge` where the size overflows or cannot be had.
+    pub(crate) fn new(dtype: Dtype, shape: Vec<usize>) -> Result<Builder> {
+        let (mut buffer, length) = (Vec::new(), byte_length(dtype, &shape));
+        let reserved = length
+            .and_then(|length| length.checked_add(ALIGNMENT - 1))
+            .is_some_and(|length| buffer.try_reserve_exact(length).is_ok());
+        if !reserved {
+            let message = format!("a tensor of {dtype} {} is too large", display_shape(&shape));
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        let start = align(&mut buffer);
+        Ok(Builder {
+            dtype,
+            shape,
+            buffer,
+            start,
+        })
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub(crate) fn finish(self) -> Result<Tensor> {
+        let bytes = Bytes::from(self.buffer).slice(self.start..);
+        Tensor::new(self.dtype, self.shape, bytes)
+    }
+}
+
 /// Copies into a buffer whose first byte is aligned, by leaving out the first bytes of a larger one.
 fn aligned_copy(bytes: &[u8]) -> Bytes {
     let mut buffer: Vec<u8> = Vec::with_capacity(bytes.len() + ALIGNMENT - 1);
-    let skipped = buffer.as_ptr().align_offset(ALIGNMENT);
-    buffer.resize(skipped, 0);
+    let start = align(&mut buffer);
     buffer.extend_from_slice(bytes);
-    Bytes::from(buffer).slice(skipped..)
+    Bytes::from(buffer).slice(start..)
+}
+
+/// Fills an empty buffer up to the first aligned byte of its memory; says where that is.
+fn align(buffer: &mut Vec<u8>) -> usize {
+    let start = buffer.as_ptr().align_offset(ALIGNMENT);
+    buffer.resize(start, 0);
+    start
 }
 
 #[cfg(test)]

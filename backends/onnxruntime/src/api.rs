@@ -10,11 +10,16 @@ use infer_core::{Error, ErrorKind, Result, clip_to};
 use ort::memory::MemoryInfo;
 use ort::session::Session;
 use ort::{AsPointer, sys};
+use smallvec::{SmallVec, smallvec};
 
 use crate::values::Value;
 
 /// The longest part of the engine's own message that is repeated, in bytes.
 const LONGEST: usize = 500;
+
+/// What a run has a few of, without memory of its own: most models have one input and one output, and a small
+/// model's run takes no longer than a dozen allocations.
+pub(crate) type Few<T> = SmallVec<[T; 4]>;
 
 /// A failure as the engine reports it.
 pub(crate) type Status = std::result::Result<(), ort::Error>;
@@ -100,11 +105,11 @@ pub(crate) fn run(
     options: &RunOptions,
     names: &Names,
     inputs: &[Value],
-) -> std::result::Result<Vec<Value>, ort::Error> {
-    let input_names: Vec<*const c_char> = names.inputs.iter().map(|name| name.as_ptr()).collect();
-    let output_names: Vec<*const c_char> = names.outputs.iter().map(|name| name.as_ptr()).collect();
-    let values: Vec<*const sys::OrtValue> = inputs.iter().map(Value::pointer).collect();
-    let mut outputs: Vec<*mut sys::OrtValue> = vec![ptr::null_mut(); names.outputs.len()];
+) -> std::result::Result<Few<Value>, ort::Error> {
+    let input_names: Few<*const c_char> = names.inputs.iter().map(|name| name.as_ptr()).collect();
+    let output_names: Few<*const c_char> = names.outputs.iter().map(|name| name.as_ptr()).collect();
+    let values: Few<*const sys::OrtValue> = inputs.iter().map(Value::pointer).collect();
+    let mut outputs: Few<*mut sys::OrtValue> = smallvec![ptr::null_mut(); names.outputs.len()];
     // SAFETY: names, values and options outlive the call; the lengths are those of the arrays. The session is
     // changed by no run on the CPU provider, see above, and on others the caller has the only run.
     let result = status(unsafe {
@@ -119,7 +124,7 @@ pub(crate) fn run(
             outputs.as_mut_ptr(),
         )
     });
-    let outputs: Vec<Value> = outputs
+    let outputs: Few<Value> = outputs
         .into_iter()
         .filter_map(NonNull::new)
         .map(Value::output)
@@ -134,7 +139,7 @@ pub(crate) fn run_bound(
     options: &RunOptions,
     (names, memory): (&Names, &MemoryInfo<'static>),
     inputs: &[Value],
-) -> std::result::Result<Vec<Value>, ort::Error> {
+) -> std::result::Result<Few<Value>, ort::Error> {
     let api = ort::api();
     let binding = Binding::new(session)?;
     for (name, value) in names.inputs.iter().zip(inputs) {
@@ -171,7 +176,7 @@ impl Binding {
         Ok(Binding(binding))
     }
 
-    fn outputs(&self, session: &Session) -> std::result::Result<Vec<Value>, ort::Error> {
+    fn outputs(&self, session: &Session) -> std::result::Result<Few<Value>, ort::Error> {
         let allocator = session.allocator();
         let (mut values, mut count) = (ptr::null_mut(), 0);
         // SAFETY: an array that the allocator owns, of handles that are ours, is written.
@@ -184,7 +189,7 @@ impl Binding {
             )
         })?;
         if values.is_null() {
-            return Ok(Vec::new());
+            return Ok(Few::new());
         }
         // SAFETY: the array has that many handles.
         let handles = unsafe { std::slice::from_raw_parts(values, count) }.to_vec();

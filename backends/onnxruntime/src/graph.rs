@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use infer_core::{
     Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session, Signature, Tensor,
+    run_batch,
 };
 use ort::ErrorCode;
 use ort::memory::MemoryInfo;
 
-use crate::api::{self, Names, RunOptions};
+use crate::api::{self, Few, Names, RunOptions};
 use crate::values::Value;
 
 /// A loaded model.
@@ -66,9 +67,7 @@ struct OrtSession {
 
 impl Session for OrtSession {
     fn run(&mut self, calls: &mut [Call]) {
-        for call in calls {
-            call.result = Some(self.run_one(&call.inputs, &call.cancel));
-        }
+        run_batch(calls, |inputs, cancel| self.run_one(inputs, cancel));
     }
 
     fn reset(&mut self) -> Result<()> {
@@ -80,7 +79,7 @@ impl Session for OrtSession {
 impl OrtSession {
     fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
         cancel.check()?;
-        let inputs: Vec<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
+        let inputs: Few<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
         let options = self.options.clone();
         let stop = cancel.on_cancel(move || options.terminate());
         let outputs = self.model.run(&self.options, &inputs);
@@ -105,7 +104,7 @@ impl Model {
         &self,
         options: &RunOptions,
         inputs: &[Value],
-    ) -> std::result::Result<Vec<Value>, ort::Error> {
+    ) -> std::result::Result<Few<Value>, ort::Error> {
         match &self.device {
             RunsOn::Host => api::run(&self.session, options, &self.names, inputs),
             RunsOn::Device { lock, outputs } => {

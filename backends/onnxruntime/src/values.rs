@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "a C library is called")]
 
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use infer_core::{Dtype, Error, ErrorKind, Result, Tensor, byte_length};
@@ -11,7 +11,7 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::value::TensorElementType;
 use ort::{AsPointer, sys};
 
-use crate::api::{done, handed};
+use crate::api::{Few, done, failed, handed, status};
 
 /// Every dtype and the engine's name for it.
 const DTYPES: [(Dtype, TensorElementType); 14] = [
@@ -164,27 +164,26 @@ impl Value {
     }
 
     fn kind(&self) -> Result<(Dtype, Vec<usize>)> {
-        let (api, mut info) = (ort::api(), ptr::null_mut());
-        let mut is_tensor = 0;
-        // SAFETY: the value is alive.
-        done(unsafe { (api.IsTensor)(self.handle.as_ptr(), &mut is_tensor) })?;
-        if is_tensor == 0 {
+        let (mut element, mut shape, mut rank) = (0i32, ptr::null(), 0);
+        // SAFETY: the value is alive. The engine writes a number of 4 bytes, which a newer engine may have more of
+        // than the enum, and where it keeps the shape itself.
+        let described = status(unsafe {
+            (ort::api().GetTensorElementTypeAndShapeDataReference)(
+                self.handle.as_ptr(),
+                ptr::from_mut(&mut element).cast(),
+                &mut shape,
+                &mut rank,
+            )
+        });
+        described.map_err(|error| {
             let message = "an output is no tensor, which is not supported";
-            return Err(Error::new(ErrorKind::UnsupportedOperation, message));
-        }
-        // SAFETY: the value is a tensor; the description is ours until it is released below.
-        done(unsafe { (api.GetTensorTypeAndShape)(self.handle.as_ptr(), &mut info) })?;
-        let info = Description(handed(info)?);
-        let (mut element, mut rank) = (0i32, 0);
-        // SAFETY: the engine writes a number of 4 bytes, which a newer engine may have more of than the enum.
-        done(unsafe {
-            (api.GetTensorElementType)(info.0.as_ptr(), ptr::from_mut(&mut element).cast())
+            failed(ErrorKind::UnsupportedOperation, message, error.message())
         })?;
-        // SAFETY: a number is written.
-        done(unsafe { (api.GetDimensionsCount)(info.0.as_ptr(), &mut rank) })?;
-        let mut dimensions = vec![0i64; rank];
-        // SAFETY: there is room for all of them.
-        done(unsafe { (api.GetDimensions)(info.0.as_ptr(), dimensions.as_mut_ptr(), rank) })?;
+        let dimensions: &[i64] = match shape.is_null() {
+            true => &[],
+            // SAFETY: the engine keeps so many dimensions there as long as the value lives.
+            false => unsafe { std::slice::from_raw_parts(shape, rank) },
+        };
         let known = DTYPES
             .iter()
             .find(|(dtype, _)| element_of(*dtype) as i32 == element);
@@ -231,15 +230,6 @@ impl Value {
     }
 }
 
-struct Description(NonNull<sys::OrtTensorTypeAndShapeInfo>);
-
-impl Drop for Description {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has the handle.
-        unsafe { (ort::api().ReleaseTensorTypeAndShapeInfo)(self.0.as_ptr()) }
-    }
-}
-
 /// An output's buffer, and everything that it may lie in.
 struct Elements<M> {
     first: NonNull<u8>,
@@ -273,12 +263,13 @@ fn aligned(tensor: &Tensor) -> Result<Bytes> {
 }
 
 fn borrow(dtype: Dtype, shape: &[usize], bytes: &Bytes) -> Result<NonNull<sys::OrtValue>> {
+    /// Asked for once: the engine makes a new description each time.
+    static MEMORY: LazyLock<MemoryInfo<'static>> = LazyLock::new(MemoryInfo::default);
     let (shape, mut handle) = (signed(shape)?, ptr::null_mut());
-    let memory = MemoryInfo::default();
     // SAFETY: the engine reads the buffer and never writes an input, and whoever has the handle keeps the buffer.
     done(unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
-            memory.ptr(),
+            MEMORY.ptr(),
             bytes.as_ptr().cast_mut().cast(),
             bytes.len(),
             shape.as_ptr(),
@@ -290,7 +281,7 @@ fn borrow(dtype: Dtype, shape: &[usize], bytes: &Bytes) -> Result<NonNull<sys::O
     handed(handle)
 }
 
-fn signed(shape: &[usize]) -> Result<Vec<i64>> {
+fn signed(shape: &[usize]) -> Result<Few<i64>> {
     let signed = shape.iter().map(|&dimension| i64::try_from(dimension));
     signed.collect::<std::result::Result<_, _>>().map_err(|_| {
         let message = format!("the dimensions {shape:?} overflow");

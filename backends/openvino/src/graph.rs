@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Call, Cancel, Error, ErrorKind, Graph, Placement, Precision, Result, Session, Signature, Tensor,
+    Call, Cancel, Error, ErrorKind, Graph, Placement, Precision, Result, Session, Signature,
+    Tensor, run_batch,
 };
 
 use crate::checks::Checks;
@@ -109,10 +110,7 @@ struct OpenVinoSession {
 
 impl Session for OpenVinoSession {
     fn run(&mut self, calls: &mut [Call]) {
-        for call in calls {
-            let result = self.run_one(&call.inputs, &call.cancel);
-            call.result = Some(result);
-        }
+        run_batch(calls, |inputs, cancel| self.run_one(inputs, cancel));
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use infer_core::{
     Call, Cancel, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session,
-    SharedDimension, Signature, Tensor,
+    SharedDimension, Signature, Tensor, run_batch,
 };
 use tract_onnx::pb::ValueInfoProto;
 use tract_onnx::prelude::*;
@@ -74,10 +74,7 @@ struct TractSession {
 
 impl Session for TractSession {
     fn run(&mut self, calls: &mut [Call]) {
-        for call in calls {
-            let result = self.run_one(&call.inputs, &call.cancel);
-            call.result = Some(result);
-        }
+        run_batch(calls, |inputs, cancel| self.run_one(inputs, cancel));
     }
 
     fn reset(&mut self) -> Result<()> {

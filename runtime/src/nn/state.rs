@@ -74,7 +74,7 @@ pub struct GuestContext {
 }
 
 impl GuestContext {
-    pub(crate) fn model(&self) -> &Model {
+    pub(crate) fn model(&self) -> &Arc<Model> {
         &self.model
     }
 }
@@ -83,7 +83,7 @@ impl GuestContext {
 #[derive(Clone)]
 pub(crate) struct Held {
     pub(crate) tensor: Tensor,
-    _charge: Arc<Charge>,
+    charge: Arc<Charge>,
 }
 
 impl Borrow<Tensor> for Held {
@@ -205,13 +205,13 @@ impl NnState {
         let tensor = Tensor::copied_from(dtype, shape, bytes)?;
         Ok(Held {
             tensor,
-            _charge: Arc::new(charge),
+            charge: Arc::new(charge),
         })
     }
 
     /// Runs a context's model on checked inputs in the model's order. The inputs' entries stay in the
     /// books until the run is over, whether or not the guest still has them.
-    pub(crate) async fn compute(
+    pub(crate) fn compute(
         &self,
         context: &mut GuestContext,
         inputs: Vec<Held>,
@@ -220,11 +220,13 @@ impl NnState {
         let outputs = &model.signature().outputs;
         // What is known of the outputs before the run is refused before the run.
         let reserved = self.usage.charge("the output", known_bytes(outputs))?;
-        let tensors = inputs.iter().map(|input| input.tensor.clone()).collect();
+        let (tensors, _entries): (Vec<Tensor>, Vec<Arc<Charge>>) = inputs
+            .into_iter()
+            .map(|input| (input.tensor, input.charge))
+            .unzip();
         let outputs = model
             .scheduler()
-            .run(tensors, &self.cancel, &mut context.session)
-            .await?;
+            .run(tensors, &self.cancel, &mut context.session)?;
         drop(reserved);
         outputs
             .into_iter()
@@ -234,7 +236,7 @@ impl NnState {
                     .charge("an output", tensor.byte_length() as u64)?;
                 Ok(Held {
                     tensor,
-                    _charge: Arc::new(charge),
+                    charge: Arc::new(charge),
                 })
             })
             .collect()

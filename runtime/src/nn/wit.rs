@@ -7,6 +7,8 @@
 //! A tensor's constructor cannot fail. What is wrong with a tensor is kept with it and answered when it is
 //! used.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Signature, clip, clip_to};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
@@ -16,16 +18,17 @@ use wasmtime_wasi::WasiView;
 use crate::host::Host;
 
 use crate::nn::state::{
-    GuestContext, GuestGraph, Held, MOST_DIMENSIONS, Target, check_parts, check_rank,
+    GuestContext, GuestGraph, Held, MOST_DIMENSIONS, NnState, Target, check_parts, check_rank,
 };
 use crate::nn::usage::{Charge, Handle};
+use generated::wasi::nn::errors;
 use generated::wasi::nn::errors::ErrorCode;
 use generated::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
 use generated::wasi::nn::tensor::TensorType;
-use generated::wasi::nn::{errors, inference};
 
 const TENSOR: &str = "wasi:nn/tensor@0.2.0-rc-2024-10-28";
 const GRAPH: &str = "wasi:nn/graph@0.2.0-rc-2024-10-28";
+const INFERENCE: &str = "wasi:nn/inference@0.2.0-rc-2024-10-28";
 
 /// The longest text that an error hands to a guest, in bytes.
 const LONGEST_TEXT: usize = 4096;
@@ -75,7 +78,7 @@ type Answer<T> = wasmtime::Result<Result<T, Resource<GuestError>>>;
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     add_tensor(linker)?;
     add_graph(linker)?;
-    inference::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    add_inference(linker)?;
     errors::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
 
@@ -270,35 +273,76 @@ impl Host {
             _handle: handle,
         })?)
     }
+}
 
-    async fn compute(
-        &mut self,
-        context: &Resource<GuestContext>,
-        named: Vec<(String, GuestTensor)>,
-    ) -> wasmtime::Result<Result<Vec<(String, GuestTensor)>, Error>> {
-        let Host { wasi, nn, .. } = self;
-        let context = wasi.ctx().table.get_mut(context)?;
-        let inputs = match arrange(context.model().signature(), named) {
-            Ok(inputs) => inputs,
-            Err(error) => return Ok(Err(error)),
-        };
-        let computed = nn.compute(context, inputs).await;
-        let outputs = &context.model().signature().outputs;
-        let name = |(held, info): (Held, &infer_core::TensorInfo)| {
-            let dimensions = describe(&held, &info.name)?;
-            let handle = nn.usage.handle()?;
-            Ok((
-                info.name.clone(),
-                GuestTensor {
-                    dimensions,
-                    dtype: held.tensor.dtype(),
-                    content: Ok(held),
-                    _handle: handle,
-                },
-            ))
-        };
-        Ok(computed.and_then(|held| held.into_iter().zip(outputs).map(name).collect()))
+fn add_inference(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    let mut inference = linker.instance(INFERENCE)?;
+    inference.resource(
+        "graph-execution-context",
+        ResourceType::host::<GuestContext>(),
+        |mut store, rep| {
+            let context = Resource::<GuestContext>::new_own(rep);
+            store.data_mut().ctx().table.delete(context)?;
+            Ok(())
+        },
+    )?;
+    // The guest's thread is its own, so it waits for the engine here: no fiber is suspended.
+    inference.func_wrap(
+        "[method]graph-execution-context.compute",
+        |mut store, (context, inputs): (Resource<GuestContext>, Vec<Named<String>>)| {
+            Ok((compute(store.data_mut(), &context, inputs)?,))
+        },
+    )
+}
+
+/// A tensor and the name of its input or output.
+type Named<Name> = (Name, Resource<GuestTensor>);
+
+fn compute(
+    host: &mut Host,
+    context: &Resource<GuestContext>,
+    inputs: Vec<Named<String>>,
+) -> Answer<Vec<Named<Arc<str>>>> {
+    // The tensors are the host's from here on, whatever comes of the call.
+    let mut named = Vec::with_capacity(inputs.len());
+    for (name, tensor) in inputs {
+        named.push((name, host.ctx().table.delete(tensor)?));
     }
+    let Host { wasi, nn, .. } = &mut *host;
+    let context = wasi.ctx().table.get_mut(context)?;
+    let computed = run(nn, context, named);
+    let model = context.model().clone();
+    match computed {
+        Ok(outputs) => {
+            let mut answer = Vec::with_capacity(outputs.len());
+            for (name, tensor) in model.output_names().iter().zip(outputs) {
+                answer.push((name.clone(), host.ctx().table.push(tensor)?));
+            }
+            Ok(Ok(answer))
+        }
+        Err(error) => Ok(Err(host.guest_error("compute", &error)?)),
+    }
+}
+
+fn run(
+    nn: &NnState,
+    context: &mut GuestContext,
+    named: Vec<(String, GuestTensor)>,
+) -> Result<Vec<GuestTensor>, Error> {
+    let inputs = arrange(context.model().signature(), named)?;
+    let outputs = nn.compute(context, inputs)?;
+    let infos = &context.model().signature().outputs;
+    let tensor = |(held, info): (Held, &infer_core::TensorInfo)| {
+        let dimensions = describe(&held, &info.name)?;
+        let handle = nn.usage.handle()?;
+        Ok(GuestTensor {
+            dimensions,
+            dtype: held.tensor.dtype(),
+            content: Ok(held),
+            _handle: handle,
+        })
+    };
+    outputs.into_iter().zip(infos).map(tensor).collect()
 }
 
 /// The inputs in the signature's order; a malformed one answers what is wrong with it.
@@ -321,37 +365,6 @@ fn describe(held: &Held, name: &str) -> Result<Vec<u32>, Error> {
             format!("output `{name}` has dimensions {shape:?}: expected each below 4294967296");
         Error::new(ErrorKind::TooLarge, message)
     })
-}
-
-impl inference::Host for Host {}
-
-impl inference::HostGraphExecutionContext for Host {
-    async fn compute(
-        &mut self,
-        context: Resource<GuestContext>,
-        inputs: Vec<(String, Resource<GuestTensor>)>,
-    ) -> Answer<Vec<(String, Resource<GuestTensor>)>> {
-        // The tensors are the host's from here on, whatever comes of the call.
-        let mut named = Vec::with_capacity(inputs.len());
-        for (name, tensor) in inputs {
-            named.push((name, self.ctx().table.delete(tensor)?));
-        }
-        match Host::compute(self, &context, named).await? {
-            Ok(outputs) => {
-                let push = |(name, tensor)| Ok((name, self.ctx().table.push(tensor)?));
-                Ok(Ok(outputs
-                    .into_iter()
-                    .map(push)
-                    .collect::<wasmtime::Result<_>>()?))
-            }
-            Err(error) => Ok(Err(self.guest_error("compute", &error)?)),
-        }
-    }
-
-    async fn drop(&mut self, context: Resource<GuestContext>) -> wasmtime::Result<()> {
-        self.ctx().table.delete(context)?;
-        Ok(())
-    }
 }
 
 impl errors::Host for Host {}
@@ -381,7 +394,7 @@ fn code(kind: ErrorKind) -> ErrorCode {
         ErrorKind::InvalidArgument => ErrorCode::InvalidArgument,
         ErrorKind::InvalidEncoding => ErrorCode::InvalidEncoding,
         ErrorKind::Timeout => ErrorCode::Timeout,
-        ErrorKind::RuntimeError => ErrorCode::RuntimeError,
+        ErrorKind::RuntimeError | ErrorKind::Busy => ErrorCode::RuntimeError,
         ErrorKind::UnsupportedOperation => ErrorCode::UnsupportedOperation,
         ErrorKind::TooLarge => ErrorCode::TooLarge,
         ErrorKind::NotFound => ErrorCode::NotFound,

@@ -125,14 +125,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             })
         },
     )?;
-    linker.func_wrap_async(
+    // The guest's thread is its own, so it waits for the engine here: no fiber is suspended.
+    linker.func_wrap(
         MODULE,
         "compute",
-        |mut caller: Caller<'_, Host>, (context,): (u32,)| {
-            Box::new(async move {
-                let Host { nn, handles, .. } = caller.data_mut();
-                errno("compute", compute(nn, handles, context).await)
-            })
+        |mut caller: Caller<'_, Host>, context: u32| {
+            let Host { nn, handles, .. } = caller.data_mut();
+            errno("compute", compute(nn, handles, context))
         },
     )?;
     linker.func_wrap(
@@ -227,7 +226,9 @@ fn errno(call: &str, result: Result<()>) -> u32 {
         ErrorKind::UnsupportedOperation | ErrorKind::Security => Errno::UnsupportedOperation,
         ErrorKind::TooLarge => Errno::TooLarge,
         ErrorKind::NotFound => Errno::NotFound,
-        ErrorKind::Timeout | ErrorKind::RuntimeError | ErrorKind::Unknown => Errno::RuntimeError,
+        ErrorKind::Timeout | ErrorKind::RuntimeError | ErrorKind::Busy | ErrorKind::Unknown => {
+            Errno::RuntimeError
+        }
     };
     tracing::info!(
         "{call} answers errno {}: {}: {}",
@@ -245,12 +246,12 @@ fn missing_memory(call: &str) -> u32 {
     Errno::MissingMemory as u32
 }
 
-async fn compute(nn: &NnState, handles: &mut Handles, context: u32) -> Result<()> {
+fn compute(nn: &NnState, handles: &mut Handles, context: u32) -> Result<()> {
     let context = handles.contexts.get("context", context)?;
     context.outputs = None;
     let slots = context.inputs.clone();
     let inputs = context.context.model().signature().check_slots(slots)?;
-    context.outputs = Some(nn.compute(&mut context.context, inputs).await?);
+    context.outputs = Some(nn.compute(&mut context.context, inputs)?);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ const LARGEST: usize = 4 << 30;
 /// # Errors
 /// `UnsupportedOperation` for an input of strings; `InvalidArgument` for a shape that does not fit, or of an input that
 /// is not there; `TooLarge` for more than 4 GiB.
-pub(super) fn make(
+pub(crate) fn make(
     signature: &Signature,
     shapes: &[(String, Vec<usize>)],
 ) -> Result<Vec<(String, Tensor)>> {

@@ -1,0 +1,75 @@
+//! What a model's scheduler counts, in plain atomic counters that anything may read out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Batch sizes are counted up to 1, 2, 4 and so on to this power of 2, and above.
+const SIZES: usize = 8;
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    runs: AtomicU64,
+    computing: AtomicU64,
+    queueing: AtomicU64,
+    sizes: [AtomicU64; SIZES + 1],
+}
+
+/// What a model has done since it was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Calls that were answered.
+    pub succeeded: u64,
+    /// Calls that failed, those that were refused or stopped among them.
+    pub failed: u64,
+    /// Runs of the engine; a batch is one.
+    pub runs: u64,
+    /// The time in the engine, of all runs together.
+    pub computing: Duration,
+    /// The time for which calls waited for their turn, together.
+    pub queueing: Duration,
+    /// Calls that wait now.
+    pub waiting: usize,
+    /// How many runs had how many calls: each the most of its class (1, 2, 4 and so on, no limit for the last) and
+    /// the number of runs.
+    pub batch_sizes: Vec<(Option<usize>, u64)>,
+}
+
+impl Counters {
+    pub(crate) fn ended(&self, well: bool) {
+        let counter = if well { &self.succeeded } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ran(&self, calls: usize, time: Duration) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.computing
+            .fetch_add(nanoseconds(time), Ordering::Relaxed);
+        let class = calls.max(1).next_power_of_two().trailing_zeros() as usize;
+        self.sizes[class.min(SIZES)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waited(&self, calls: usize, time: Duration) {
+        let time = nanoseconds(time).saturating_mul(calls as u64);
+        self.queueing.fetch_add(time, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, waiting: usize) -> Statistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let class = |(power, runs)| ((power < SIZES).then_some(1usize << power), read(runs));
+        Statistics {
+            succeeded: read(&self.succeeded),
+            failed: read(&self.failed),
+            runs: read(&self.runs),
+            computing: Duration::from_nanos(read(&self.computing)),
+            queueing: Duration::from_nanos(read(&self.queueing)),
+            waiting,
+            batch_sizes: self.sizes.iter().enumerate().map(class).collect(),
+        }
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,355 @@
+//! The scheduler on a graph that can be held in the middle of a run.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Condvar};
+
+use infer_core::{Dtype, Placement, TensorInfo, run_batch};
+
+use super::*;
+
+/// What a run does with its rows of two bytes each.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Adds 1 to each byte.
+    AddsOne,
+    /// Adds the first row's first byte to each byte, as a model that mixes rows might.
+    MixesRows,
+    /// Panics at a byte of 13.
+    Panics,
+}
+
+struct Held {
+    kind: Kind,
+    signature: Signature,
+    concurrency: usize,
+    open: Mutex<bool>,
+    opened: Condvar,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+struct HeldGraph(Arc<Held>);
+
+impl HeldGraph {
+    fn new(kind: Kind, concurrency: usize) -> Arc<Held> {
+        let info = |name: &str| TensorInfo {
+            name: name.to_owned(),
+            dtype: Dtype::U8,
+            dimensions: vec![None, Some(2)],
+        };
+        Arc::new(Held {
+            kind,
+            signature: Signature {
+                inputs: vec![info("x")],
+                outputs: vec![info("y")],
+                ..Signature::default()
+            },
+            concurrency,
+            open: Mutex::new(true),
+            opened: Condvar::new(),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl Held {
+    /// Runs wait from now on, or go on.
+    fn let_run(&self, open: bool) {
+        *self.open.lock().expect("no panic") = open;
+        self.opened.notify_all();
+    }
+
+    fn wait_until_running(&self) {
+        while self.now.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        let open = self.open.lock().expect("no panic");
+        drop(self.opened.wait_while(open, |open| !*open));
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        let bytes = input.host()?;
+        assert!(
+            self.kind != Kind::Panics || !bytes.contains(&13),
+            "thirteen"
+        );
+        let add = match self.kind {
+            Kind::MixesRows => bytes[0],
+            Kind::AddsOne | Kind::Panics => 1,
+        };
+        let bytes: Vec<u8> = bytes.iter().map(|byte| byte.wrapping_add(add)).collect();
+        Ok(vec![Tensor::copied_from(
+            Dtype::U8,
+            input.shape().to_vec(),
+            &bytes,
+        )?])
+    }
+}
+
+impl Graph for HeldGraph {
+    fn signature(&self) -> &Signature {
+        &self.0.signature
+    }
+
+    fn placement(&self) -> Placement {
+        unreachable!("nobody asks")
+    }
+
+    fn concurrency(&self) -> usize {
+        self.0.concurrency
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>> {
+        Ok(Box::new(HeldSession(self.0.clone())))
+    }
+}
+
+struct HeldSession(Arc<Held>);
+
+impl Session for HeldSession {
+    fn run(&mut self, calls: &mut [Call]) {
+        run_batch(calls, |inputs, _| self.0.run(&inputs[0]));
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn scheduler(held: &Arc<Held>, scheduling: &Scheduling) -> Arc<Scheduler> {
+    let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held.clone())));
+    Arc::new(scheduler.with(scheduling).expect("can be scheduled so"))
+}
+
+fn batches_of(max_batch: usize, max_delay: Duration) -> Scheduling {
+    Scheduling {
+        batching: Some(Batching {
+            max_batch: NonZeroUsize::new(max_batch).expect("not 0"),
+            max_delay,
+        }),
+        ..Scheduling::default()
+    }
+}
+
+fn run(scheduler: &Scheduler, first: u8, cancel: &Cancel) -> Result<()> {
+    let input = Tensor::copied_from(Dtype::U8, vec![1, 2], &[first, 0])?;
+    let outputs = scheduler.run(vec![input], cancel, &mut None)?;
+    assert_eq!(outputs[0].shape(), [1, 2]);
+    assert_eq!(outputs[0].host()?, [first + 1, 1].as_slice());
+    Ok(())
+}
+
+/// Starts a caller for each number; they wait until `held` lets them run.
+fn callers(
+    scheduler: &Arc<Scheduler>,
+    numbers: impl IntoIterator<Item = u8>,
+) -> Vec<std::thread::JoinHandle<Result<()>>> {
+    let numbers = numbers.into_iter();
+    numbers
+        .map(|number| {
+            let before = scheduler.statistics().waiting;
+            let caller = scheduler.clone();
+            let thread = std::thread::spawn(move || run(&caller, number, &Cancel::default()));
+            while scheduler.statistics().waiting == before {
+                std::thread::yield_now();
+            }
+            thread
+        })
+        .collect()
+}
+
+fn join(threads: Vec<std::thread::JoinHandle<Result<()>>>) -> Vec<Result<()>> {
+    let ended = threads.into_iter().map(|thread| thread.join());
+    ended.map(|ended| ended.expect("no panic")).collect()
+}
+
+fn runs_of_more_than_one(statistics: &Statistics) -> u64 {
+    let sizes = statistics.batch_sizes.iter();
+    sizes.skip(1).map(|(_, runs)| runs).sum()
+}
+
+#[test]
+fn no_more_run_than_the_graph_allows() {
+    for concurrency in [1, 3] {
+        let held = HeldGraph::new(Kind::AddsOne, concurrency);
+        let scheduler = scheduler(&held, &Scheduling::default());
+        let threads = (0..8).map(|number| {
+            let scheduler = scheduler.clone();
+            std::thread::spawn(move || {
+                (0..200).try_for_each(|_| run(&scheduler, number, &Cancel::default()))
+            })
+        });
+        assert!(join(threads.collect()).into_iter().all(|ran| ran.is_ok()));
+        assert!(held.most.load(Ordering::SeqCst) <= concurrency);
+        let statistics = scheduler.statistics();
+        assert_eq!((statistics.succeeded, statistics.runs), (1600, 1600));
+        assert_eq!(statistics.waiting, 0);
+    }
+}
+
+#[test]
+fn what_waits_runs_as_one_and_everybody_gets_their_own_row() {
+    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let scheduler = scheduler(&held, &batches_of(4, Duration::ZERO));
+    held.let_run(false);
+    let first = scheduler.clone();
+    let first = std::thread::spawn(move || run(&first, 99, &Cancel::default()));
+    held.wait_until_running();
+    let waiting = callers(&scheduler, 10..16);
+    held.let_run(true);
+    let all = waiting.into_iter().chain([first]).collect();
+    assert!(join(all).into_iter().all(|ran| ran.is_ok()));
+    let sizes: Vec<u64> = scheduler
+        .statistics()
+        .batch_sizes
+        .iter()
+        .map(|(_, runs)| *runs)
+        .collect();
+    // The first alone, then four, then the two that are left.
+    assert_eq!(sizes[..4], [1, 1, 1, 0]);
+}
+
+#[test]
+fn a_full_batch_does_not_wait_for_the_delay() {
+    let held = HeldGraph::new(Kind::AddsOne, 2);
+    let scheduler = scheduler(&held, &batches_of(2, Duration::from_secs(3600)));
+    let threads = callers(&scheduler, [1]);
+    run(&scheduler, 2, &Cancel::default()).expect("runs with the other");
+    assert!(join(threads).into_iter().all(|ran| ran.is_ok()));
+    assert_eq!(runs_of_more_than_one(&scheduler.statistics()), 1);
+}
+
+#[test]
+fn a_lone_call_runs_when_its_delay_is_over() {
+    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let scheduler = scheduler(&held, &batches_of(8, Duration::from_millis(1)));
+    for number in 0..20 {
+        run(&scheduler, number, &Cancel::default()).expect("runs");
+    }
+    assert_eq!(scheduler.statistics().runs, 20);
+}
+
+#[test]
+fn past_the_queue_calls_are_refused_at_once() {
+    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let scheduling = Scheduling {
+        queue: 2,
+        ..Scheduling::default()
+    };
+    let scheduler = scheduler(&held, &scheduling);
+    held.let_run(false);
+    let first = scheduler.clone();
+    let first = std::thread::spawn(move || run(&first, 1, &Cancel::default()));
+    held.wait_until_running();
+    let waiting = callers(&scheduler, [2, 3]);
+    let refused = run(&scheduler, 4, &Cancel::default()).expect_err("the queue is full");
+    assert_eq!(refused.kind(), ErrorKind::Busy);
+    assert_eq!(refused.to_string(), "2 calls already wait for the model");
+    held.let_run(true);
+    let all = waiting.into_iter().chain([first]).collect();
+    assert!(join(all).into_iter().all(|ran| ran.is_ok()));
+    let statistics = scheduler.statistics();
+    assert_eq!((statistics.succeeded, statistics.failed), (3, 1));
+}
+
+#[test]
+fn who_is_stopped_leaves_the_queue_and_takes_no_turn_along() {
+    for scheduling in [Scheduling::default(), batches_of(2, Duration::ZERO)] {
+        let held = HeldGraph::new(Kind::AddsOne, 1);
+        let scheduler = scheduler(&held, &scheduling);
+        held.let_run(false);
+        let running = scheduler.clone();
+        let running = std::thread::spawn(move || run(&running, 1, &Cancel::default()));
+        held.wait_until_running();
+        let (stopped, cancel) = (scheduler.clone(), Cancel::default());
+        let cancelled = cancel.clone();
+        let stopped = std::thread::spawn(move || run(&stopped, 2, &cancelled));
+        while scheduler.statistics().waiting == 0 {
+            std::thread::yield_now();
+        }
+        let behind = callers(&scheduler, [3]);
+        cancel.cancel();
+        let error = stopped.join().expect("no panic").expect_err("stopped");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(scheduler.statistics().waiting, 1);
+        held.let_run(true);
+        let all = behind.into_iter().chain([running]).collect();
+        assert!(join(all).into_iter().all(|ran| ran.is_ok()));
+    }
+}
+
+#[test]
+fn a_panic_costs_its_batch_and_no_turn() {
+    let held = HeldGraph::new(Kind::Panics, 1);
+    let scheduler = scheduler(&held, &batches_of(2, Duration::from_secs(3600)));
+    let threads = callers(&scheduler, [13]);
+    let error = run(&scheduler, 1, &Cancel::default()).expect_err("the engine panics");
+    assert!(error.to_string().contains("thirteen"), "{error}");
+    assert!(join(threads).into_iter().all(|ran| ran.is_err()));
+    let threads = callers(&scheduler, [1]);
+    run(&scheduler, 2, &Cancel::default()).expect("the next batch runs");
+    assert!(join(threads).into_iter().all(|ran| ran.is_ok()));
+}
+
+#[test]
+fn stops_at_any_moment_lose_no_turn() {
+    for scheduling in [
+        Scheduling::default(),
+        batches_of(3, Duration::ZERO),
+        batches_of(3, Duration::from_micros(100)),
+    ] {
+        let held = HeldGraph::new(Kind::AddsOne, 2);
+        let scheduler = scheduler(&held, &scheduling);
+        let start = Arc::new(Barrier::new(9));
+        let threads = (0..8u8).map(|number| {
+            let (scheduler, start) = (scheduler.clone(), start.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                for round in 0..300u32 {
+                    let cancel = Cancel::default();
+                    let canceller = cancel.clone();
+                    let stop = (round % 3 == 0).then(|| {
+                        std::thread::spawn(move || {
+                            for _ in 0..round % 7 {
+                                std::thread::yield_now();
+                            }
+                            canceller.cancel();
+                        })
+                    });
+                    match run(&scheduler, number, &cancel) {
+                        Ok(()) => {}
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
+                    }
+                    if let Some(stop) = stop {
+                        stop.join().expect("no panic");
+                    }
+                }
+                Ok(())
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        start.wait();
+        join(threads);
+        let state = scheduler.state();
+        assert_eq!((state.turns, state.queue.len()), (2, 0));
+    }
+}
+
+#[test]
+fn a_model_that_mixes_rows_is_not_batched() {
+    let held = HeldGraph::new(Kind::MixesRows, 1);
+    let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held)));
+    let error = scheduler
+        .with(&batches_of(4, Duration::ZERO))
+        .err()
+        .expect("refused");
+    assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);
+    assert!(
+        error.to_string().contains("cannot be batched: a row"),
+        "{error}"
+    );
+}
