@@ -6,6 +6,8 @@ use std::time::Duration;
 use infer_core::{Device, LoadOptions};
 use wasmtime_wasi::FsPerms;
 
+use crate::scheduler::Scheduling;
+
 /// How guests are compiled. A compiled guest fits only an engine of the same settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineConfig {
@@ -100,6 +102,8 @@ pub struct Selection {
     pub strict_device: bool,
     /// Why this backend, for people; that it was asked for where absent.
     pub reason: Option<String>,
+    /// Who runs when, and whether calls are made one.
+    pub scheduling: Scheduling,
 }
 
 /// The device that a person asks for.

@@ -12,7 +12,7 @@ use crate::registry::{Model, Registry};
 /// Loads a model and registers it.
 ///
 /// # Errors
-/// Those of [`Backends::load`] and of [`Registry::add`]; `InvalidArgument` where the manifest does not fit the model.
+/// Those of [`Backends::load`], [`Model::scheduled`] and [`Registry::add`]; `InvalidArgument` where the manifest does not fit the model.
 pub fn open_model(
     backends: &Backends,
     files: &ModelFiles,
@@ -35,10 +35,8 @@ pub fn open_model(
     for (node, device) in &placement.elsewhere {
         tracing::info!("model `{name}`: node `{node}` runs on {device}");
     }
-    registry.add(
-        Model::new(name, loaded.backend, files.encoding, loaded.graph),
-        Some(files),
-    )
+    let model = Model::new(name, loaded.backend, files.encoding, loaded.graph);
+    registry.add(model.scheduled(&selection.scheduling)?, Some(files))
 }
 
 /// What a person did not ask for in this command needs a word where it fails.

@@ -84,6 +84,39 @@ pub fn add_model(registry: &mut Registry, name: &str) {
         .expect("tract runs it");
 }
 
+/// Adds a model that an engine of this machine runs, by its reference (a path or a name); says nothing where the
+/// engine is missing and the person said to skip it.
+pub fn open_on(
+    backends: &Backends,
+    (engine, reference): (&str, &str),
+    scheduling: &infer::Scheduling,
+) -> Option<Registry> {
+    let backend = backends.all().iter().find(|found| found.name() == engine);
+    if let Err(error) = backend.expect("a known engine").probe() {
+        let skip = std::env::var_os("INFER_SKIP_ENGINES").is_some();
+        assert!(
+            skip,
+            "{engine}: {}: run `infer engines install {engine}`",
+            error.report()
+        );
+        eprintln!("skipped without {engine}: {reference}");
+        return None;
+    }
+    let store = ModelStore::from_environment().expect("a place for models");
+    let reference: ModelRef = reference.parse().expect("a model");
+    let files = reference
+        .open(&store)
+        .expect("`infer models get` brings it");
+    let selection = infer::Selection {
+        backend: Some(engine.to_owned()),
+        scheduling: scheduling.clone(),
+        ..infer::Selection::default()
+    };
+    let mut registry = Registry::default();
+    infer::open_model(backends, &files, &selection, &mut registry).expect("it runs");
+    Some(registry)
+}
+
 /// Adds a model of the fake backend.
 pub fn add_fake(registry: &mut Registry, fake: &FakeBackend, name: &str, description: &str) {
     let graph = fake

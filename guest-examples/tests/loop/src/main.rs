@@ -1,7 +1,7 @@
 //! Runs a model many times and prints a checksum of all outputs: for tests of leaks, copies and steadiness.
 //!
-//! `loop [--model NAME] [--runs N] [--input NAME] [--output NAME|POSITION] [--dims A,B,...] [--reopen]`. The
-//! input is f32, its values 0, 1, 2 ... 255, 0, ...; without `--dims` its dimensions are the model's own, a
+//! `loop [--model NAME] [--runs N] [--input NAME] [--output NAME|POSITION] [--dims A,B,...] [--first N] [--reopen]`.
+//! The input is f32, its values N (0), N + 1 ... 255, 0, ...; without `--dims` its dimensions are the model's own, a
 //! dynamic one being 1. `--reopen` opens the model anew for each run and closes it after, which on preview1
 //! needs a host with WasmEdge's `unload` and `finalize_execution_context`.
 
@@ -16,6 +16,7 @@ struct Options {
     input: Option<String>,
     output: String,
     dims: Option<Vec<u32>>,
+    first: usize,
     reopen: bool,
 }
 
@@ -72,7 +73,9 @@ fn input(model: &Model, options: &Options) -> Result<(String, Tensor), Box<dyn E
         .or_else(own)
         .ok_or("expected --dims: the host describes no input")?;
     let length = dims.iter().map(|size| *size as usize).product();
-    let values = (0..length).map(|place| (place % 256) as f32).collect();
+    let values = (0..length)
+        .map(|place: usize| ((options.first + place) % 256) as f32)
+        .collect();
     Ok((
         name.unwrap_or_else(|| "x".into()),
         Tensor::new::<f32>(&dims, values)?,
@@ -95,6 +98,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         input: None,
         output: "0".into(),
         dims: None,
+        first: 0,
         reopen: false,
     };
     let mut parser = Parser::from_env();
@@ -108,6 +112,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 let text = parser.value()?.string()?;
                 options.dims = Some(text.split(',').map(str::parse).collect::<Result<_, _>>()?);
             }
+            Arg::Long("first") => options.first = parser.value()?.parse()?,
             Arg::Long("reopen") => options.reopen = true,
             other => return Err(other.unexpected().into()),
         }
