@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
-use infer::{Backends, DeviceChoice, DirGrant, EngineLibraries, Selection};
+use infer::{Backends, DeviceChoice, DirGrant, EngineLibraries, Scheduling, Selection};
 use infer_core::{Device, LoadOptions, Performance, Precision};
 use infer_models::ModelRef;
 use tracing_subscriber::EnvFilter;
@@ -198,6 +198,7 @@ impl SelectionArgs {
             },
             strict_device: self.strict_device,
             reason: None,
+            scheduling: Scheduling::default(),
         })
     }
 
