@@ -4,7 +4,7 @@
 //! or a person asks for them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use infer_core::{
     Backend, Cancel, Device, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe, Result, Source,
@@ -14,8 +14,11 @@ use infer_engines::{EngineStore, NativeEngine, candidates, cuda_folders};
 
 use crate::config::{DeviceChoice, Selection};
 
-/// The engines, in the order in which they are preferred.
-pub struct Backends(Vec<Arc<dyn Backend>>);
+/// The engines, in the order in which they are preferred. Where native engines are is looked up when one is first
+/// asked for: a guest that needs no model does not pay for it.
+pub struct Backends(LazyLock<Vec<Arc<dyn Backend>>, Find>);
+
+type Find = Box<dyn FnOnce() -> Vec<Arc<dyn Backend>> + Send>;
 
 /// Where a person says that the libraries of native engines are; nothing else is used in their place.
 #[derive(Clone, Debug, Default)]
@@ -50,22 +53,15 @@ impl Backends {
     /// # Errors
     /// `NotFound` where no variable says where the user's data is.
     pub fn of_machine(libraries: &EngineLibraries) -> Result<Backends> {
-        let store = EngineStore::from_environment()?;
-        let onnxruntime = libraries.onnxruntime.as_deref();
-        let onnxruntime = candidates(NativeEngine::OnnxRuntime, onnxruntime, &store);
-        let openvino = libraries.openvino.as_deref();
-        let openvino = candidates(NativeEngine::OpenVino, openvino, &store);
-        let cuda = cuda_folders(&store);
-        Ok(Backends::new(vec![
-            Arc::new(infer_onnxruntime::OnnxRuntime::new(onnxruntime, cuda)),
-            Arc::new(infer_openvino::OpenVino::new(openvino)),
-            Arc::new(infer_tract::Tract),
-        ]))
+        let (store, libraries) = (EngineStore::from_environment()?, libraries.clone());
+        Ok(Backends(LazyLock::new(Box::new(move || {
+            find(&store, &libraries)
+        }))))
     }
 
     /// An embedder's own.
     pub fn new(backends: Vec<Arc<dyn Backend>>) -> Backends {
-        Backends(backends)
+        Backends(LazyLock::new(Box::new(move || backends)))
     }
 
     /// All of them.
@@ -203,6 +199,19 @@ impl Backends {
         );
         Error::new(ErrorKind::InvalidEncoding, message).with_hint("convert the model to ONNX")
     }
+}
+
+fn find(store: &EngineStore, libraries: &EngineLibraries) -> Vec<Arc<dyn Backend>> {
+    let onnxruntime = libraries.onnxruntime.as_deref();
+    let onnxruntime = candidates(NativeEngine::OnnxRuntime, onnxruntime, store);
+    let openvino = libraries.openvino.as_deref();
+    let openvino = candidates(NativeEngine::OpenVino, openvino, store);
+    let cuda = cuda_folders(store);
+    vec![
+        Arc::new(infer_onnxruntime::OnnxRuntime::new(onnxruntime, cuda)),
+        Arc::new(infer_openvino::OpenVino::new(openvino)),
+        Arc::new(infer_tract::Tract),
+    ]
 }
 
 /// Whether another engine may take a model that this one did not.

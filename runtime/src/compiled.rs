@@ -1,7 +1,11 @@
-//! Guests compiled ahead of time: native code in a file, made by [`compile`] and taken only when trusted.
+//! Guests compiled ahead of time: native code in a file, made by [`compile`] and taken only when trusted, or when it
+//! comes out of this user's own cache.
 //!
 //! The one file of this crate with `unsafe`: wasmtime checks version, processor and settings of compiled
 //! code, but nothing could check the code itself.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use infer_core::{Error, ErrorKind, Result};
 use wasmtime::Module;
@@ -114,4 +118,26 @@ pub(crate) fn trust(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
             .with_source(text(&error))
             .with_hint("compile it again with `infer compile`, on this processor and with the same --fuel setting")
     })
+}
+
+/// Maps a file of [`GuestCache`](crate::GuestCache): pages are read when they are touched, and memories of the guest
+/// begin as copies of them.
+#[allow(
+    unsafe_code,
+    reason = "compiled code is native code, which the cache vouches for"
+)]
+pub(crate) fn map(engine: &Engine, kind: Kind, file: File) -> wasmtime::Result<Compiled> {
+    let wasmtime = engine.wasmtime();
+    // The path of an open file leads to that very file, whatever its name has come to mean.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match kind {
+        // SAFETY: the cache gives only files that this user's infer wrote from what the compiler made, in a folder and
+        // of a mode by which nobody else can write them, with the digest that was written with them; a file is never
+        // changed or cut once it has its name, only replaced by another. wasmtime checks version, processor and settings.
+        Kind::Component => {
+            unsafe { Component::deserialize_file(wasmtime, path) }.map(Compiled::Component)
+        }
+        // SAFETY: as above.
+        _ => unsafe { Module::deserialize_file(wasmtime, path) }.map(Compiled::Module),
+    }
 }

@@ -13,6 +13,13 @@ use crate::scheduler::Scheduling;
 pub struct EngineConfig {
     /// Count fuel, which `Limits::fuel` needs; it makes guests slower.
     pub fuel: bool,
+    /// Take instances from a pool that is made for this many at one time, which is worth it where many are made: memory
+    /// and stacks are reused. Without one each instance gets its own, and there may be as many as the machine bears.
+    ///
+    /// The pool reserves address space (4 GiB and more for each) and no memory. In it a memory holds at most 4 GiB and
+    /// a table 100,000 elements, whatever [`Limits::memory`] says: growing beyond fails as it does at that limit. A
+    /// component with more than one memory counts as so many instances.
+    pub instances: Option<u32>,
 }
 
 /// What one instance may use.

@@ -1,16 +1,29 @@
 //! The configured wasmtime: compiler settings, and linkers with everything that a guest may import.
 
-use wasmtime::{Config, component};
+use std::sync::OnceLock;
+
+use wasmtime::{Config, Enabled, PoolingAllocationConfig, component};
 
 use infer_core::{Error, ErrorKind, Result};
 
 use crate::config::EngineConfig;
-use crate::host::Host;
+use crate::deadlines::Deadlines;
+use crate::host::{Host, MOST_OF_EACH};
 use crate::nn::{types, wit, witx};
 use crate::threads::Threads;
 
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
 const ASYNC_STACK: usize = 8 << 20;
+
+/// Elements that a table in the pool has room for.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// Tables of an instance in the pool, on the average: that of a component's module, and those that bindings add.
+const TABLES: u32 = 4;
+
+/// What is kept of an instance's memory for the next one in its place, in bytes: clearing it is cheaper than having it
+/// mapped anew.
+const KEPT: usize = 128 << 10;
 
 /// Compiles guests and links them; one per process is enough. Clones share everything.
 #[derive(Clone)]
@@ -19,30 +32,27 @@ pub struct Engine(std::sync::Arc<Inner>);
 struct Inner {
     config: EngineConfig,
     wasmtime: wasmtime::Engine,
-    components: component::Linker<Host>,
-    modules: wasmtime::Linker<Host>,
+    /// Made when the first component, or the first module, needs it.
+    components: OnceLock<component::Linker<Host>>,
+    modules: OnceLock<wasmtime::Linker<Host>>,
     threads: Threads,
+    deadlines: Deadlines,
 }
 
 impl Engine {
     /// An engine of these settings.
     ///
     /// # Errors
-    /// `UnsupportedOperation` where wasmtime cannot compile for this processor.
+    /// `UnsupportedOperation` where wasmtime cannot compile for this processor, or the pool has no room.
     pub fn new(config: &EngineConfig) -> Result<Engine> {
-        let failed = |error: wasmtime::Error| {
-            Error::new(ErrorKind::UnsupportedOperation, "cannot set up wasmtime").with_source(error)
-        };
         let wasmtime = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
-        let components = component_linker(&wasmtime).map_err(failed)?;
-        let modules = module_linker(&wasmtime).map_err(failed)?;
-        let threads = Threads::default();
         Ok(Engine(std::sync::Arc::new(Inner {
             config: *config,
             wasmtime,
-            components,
-            modules,
-            threads,
+            components: OnceLock::new(),
+            modules: OnceLock::new(),
+            threads: Threads::default(),
+            deadlines: Deadlines::default(),
         })))
     }
 
@@ -54,12 +64,16 @@ impl Engine {
         &self.0.wasmtime
     }
 
-    pub(crate) fn components(&self) -> &component::Linker<Host> {
-        &self.0.components
+    pub(crate) fn components(&self) -> Result<&component::Linker<Host>> {
+        lazily(&self.0.components, || component_linker(&self.0.wasmtime))
     }
 
-    pub(crate) fn modules(&self) -> &wasmtime::Linker<Host> {
-        &self.0.modules
+    pub(crate) fn modules(&self) -> Result<&wasmtime::Linker<Host>> {
+        lazily(&self.0.modules, || module_linker(&self.0.wasmtime))
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.0.deadlines
     }
 
     pub(crate) fn threads(&self) -> &Threads {
@@ -72,13 +86,47 @@ impl Engine {
     }
 }
 
+/// What is in the cell, or what `make` puts there; two at once may both make it.
+fn lazily<T>(cell: &OnceLock<T>, make: impl FnOnce() -> wasmtime::Result<T>) -> Result<&T> {
+    if let Some(made) = cell.get() {
+        return Ok(made);
+    }
+    let made = make().map_err(failed)?;
+    Ok(cell.get_or_init(|| made))
+}
+
+fn failed(error: wasmtime::Error) -> Error {
+    Error::new(ErrorKind::UnsupportedOperation, "cannot set up wasmtime").with_source(error)
+}
+
 fn settings(config: &EngineConfig) -> Config {
     let mut settings = Config::new();
     settings.consume_fuel(config.fuel);
     // Deadlines: the watcher of an instance moves the epoch on when one has passed.
     settings.epoch_interruption(true);
     settings.async_stack_size(ASYNC_STACK);
+    if let Some(instances) = config.instances {
+        settings.allocation_strategy(pool(instances));
+    }
     settings
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let most_of_each = u32::try_from(MOST_OF_EACH).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        // These only count.
+        .total_core_instances(instances.saturating_mul(most_of_each))
+        .max_memories_per_module(most_of_each)
+        .max_tables_per_module(most_of_each)
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(TABLES))
+        .table_elements(TABLE_ELEMENTS)
+        .total_stacks(instances)
+        .linear_memory_keep_resident(KEPT)
+        .table_keep_resident(KEPT)
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 fn component_linker(wasmtime: &wasmtime::Engine) -> wasmtime::Result<component::Linker<Host>> {

@@ -1,28 +1,36 @@
 //! A guest, compiled and link-checked once, and its runs.
 //!
-//! A run makes a store and an instance on a thread of its own, where engine calls may block, and watches
+//! A run makes a store and an instance on a thread that is its own meanwhile, where engine calls may block, and watches
 //! its deadline from outside: the guest is interrupted between instructions, waiting is dropped, engines are
 //! asked to stop, and what does not stop is abandoned.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
+use tokio::sync::Notify;
 use wasmtime::component::Component;
-use wasmtime::{Module, Store, Trap, UpdateDeadline};
+use wasmtime::{Module, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::cli::{StdinStream, StdoutStream};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 
 use crate::backends::Backends;
+use crate::cache::{GuestCache, Key};
 use crate::compiled;
 use crate::config::{Grants, Limits};
+use crate::deadlines::Noted;
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::nn::state::NnState;
 use crate::nn::types;
 use crate::nn::usage::Usage;
 use crate::registry::Registry;
+use crate::threads;
 
 /// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
 const THREAD_STACK: usize = 2 << 20;
@@ -131,6 +139,36 @@ impl Guest {
         }
     }
 
+    /// The same guest, out of a cache if it is there, else compiled and kept there. A cache that cannot be read or
+    /// written costs the time to compile and nothing else.
+    ///
+    /// # Errors
+    /// Those of [`Guest::compile`].
+    pub fn compile_cached(engine: &Engine, bytes: &[u8], cache: &GuestCache) -> Result<Guest> {
+        let kind = compiled::kind(bytes)?;
+        if kind == compiled::Kind::Compiled {
+            return Err(Guest::untrusted());
+        }
+        let key = Key::of(engine, bytes);
+        let map = |file| {
+            compiled::map(engine, kind, file)
+                .inspect_err(|error| tracing::info!("a compiled guest is not used: {error:#}"))
+                .ok()
+        };
+        if let Some(mapped) = cache.find(&key).and_then(map) {
+            tracing::debug!("the guest was compiled before");
+            return Guest::of_compiled(engine, &mapped);
+        }
+        let code = compiled::compile(engine, bytes)?;
+        let kept = cache
+            .keep(&key, &code)
+            .inspect_err(|error| tracing::info!("the compiled guest is not kept: {error}"));
+        match kept.ok().and_then(map) {
+            Some(mapped) => Guest::of_compiled(engine, &mapped),
+            None => Guest::trust_compiled(engine, &code),
+        }
+    }
+
     pub(crate) fn untrusted() -> Error {
         let message = "the guest is compiled code, which runs with all rights of the host";
         Error::new(ErrorKind::Security, message).with_hint(
@@ -145,15 +183,19 @@ impl Guest {
     /// `InvalidEncoding` for bytes that are not compiled code, `UnsupportedOperation` for code of another
     /// version, processor or settings.
     pub fn trust_compiled(engine: &Engine, bytes: &[u8]) -> Result<Guest> {
-        match compiled::trust(engine, bytes)? {
-            compiled::Compiled::Component(component) => Guest::of_component(engine, &component),
-            compiled::Compiled::Module(module) => Guest::of_module(engine, &module),
+        Guest::of_compiled(engine, &compiled::trust(engine, bytes)?)
+    }
+
+    fn of_compiled(engine: &Engine, compiled: &compiled::Compiled) -> Result<Guest> {
+        match compiled {
+            compiled::Compiled::Component(component) => Guest::of_component(engine, component),
+            compiled::Compiled::Module(module) => Guest::of_module(engine, module),
         }
     }
 
     fn of_component(engine: &Engine, component: &Component) -> Result<Guest> {
         let instance = engine
-            .components()
+            .components()?
             .instantiate_pre(component)
             .map_err(|error| not_linked(&error))?;
         let command = CommandPre::new(instance).map_err(|error| {
@@ -185,7 +227,7 @@ impl Guest {
                 .with_hint("build it as a program with a `main` for wasm32-wasip1"));
         }
         let instance = engine
-            .modules()
+            .modules()?
             .instantiate_pre(module)
             .map_err(|error| not_linked(&error))?;
         Ok(Guest {
@@ -201,32 +243,79 @@ impl Guest {
     pub async fn run(&self, instance: Instance) -> Outcome {
         let usage = Usage::new(&instance.limits);
         let end = self
-            .run_to_end(instance, usage.clone())
+            .run_elsewhere(instance, usage.clone())
             .await
             .unwrap_or_else(End::Failed);
         Outcome { end, usage }
     }
 
-    async fn run_to_end(&self, instance: Instance, usage: Arc<Usage>) -> Result<End> {
-        let (limits, cancel) = (instance.limits.clone(), Cancel::default());
-        let timeout = limits.timeout;
-        let store = self.store(instance, usage, cancel.clone())?;
-        let (program, runtime) = (self.program.clone(), tokio::runtime::Handle::current());
-        let stopped = cancel.clone();
-        let work = move || runtime.block_on(execute(&program, store, &limits, &stopped));
-        let running = self.engine.threads().run("infer-guest", THREAD_STACK, work);
-        tokio::pin!(running);
-        let Some(timeout) = timeout else {
-            return running.await;
+    /// The same on the thread that polls this, which saves handing the guest to another: for callers that have threads
+    /// for guests. Engine calls block the thread. At the deadline all is done that [`Guest::run`] does, but an engine
+    /// that does not stop keeps the thread until it ends.
+    pub async fn run_here(&self, instance: Instance) -> Outcome {
+        let usage = Usage::new(&instance.limits);
+        let running = async {
+            let run = self.prepare(instance, usage.clone())?;
+            Ok(run.to_end().await)
         };
-        if let Ok(ended) = tokio::time::timeout(timeout, &mut running).await {
-            return ended;
+        let end = caught(running).await.unwrap_or_else(End::Failed);
+        Outcome { end, usage }
+    }
+
+    async fn run_elsewhere(&self, instance: Instance, usage: Arc<Usage>) -> Result<End> {
+        let run = self.prepare(instance, usage)?;
+        let (stop, timeout) = (run.stop.clone(), run.limits.timeout);
+        let given_up = stop.clone();
+        let _given_up = self.at(
+            timeout.map(|timeout| timeout.saturating_add(GRACE)),
+            move |_| {
+                given_up.abandoned.notify_one();
+            },
+        )?;
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || runtime.block_on(run.to_end());
+        let running = self.engine.threads().run("infer-guest", THREAD_STACK, work);
+        tokio::select! {
+            biased;
+            ended = running => ended,
+            () = stop.abandoned.notified() => Ok(End::TimedOut(timeout.unwrap_or_default())),
         }
-        cancel.cancel();
-        self.engine.wasmtime().increment_epoch();
-        // Whether it stops in time or is abandoned: its time was up.
-        let _ = tokio::time::timeout(GRACE, running).await;
-        Ok(End::TimedOut(timeout))
+    }
+
+    fn prepare(&self, instance: Instance, usage: Arc<Usage>) -> Result<Run> {
+        let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
+        let store = self.store(instance, usage, stop.cancel.clone())?;
+        let stopped = stop.clone();
+        let deadline = self.at(limits.timeout, move |engine| {
+            let (threads, engine) = (engine.threads().clone(), engine.clone());
+            let work = {
+                let (stopped, engine) = (stopped.clone(), engine.clone());
+                move || stopped.now(&engine)
+            };
+            // An engine that blocks when it is asked to stop holds up no other's deadline.
+            if threads.detach(work).is_err() {
+                stopped.now(&engine);
+            }
+        })?;
+        Ok(Run {
+            program: self.program.clone(),
+            store,
+            limits,
+            stop,
+            _deadline: deadline,
+        })
+    }
+
+    /// Has `act` called after some time; not at all where that is further away than time goes.
+    fn at(
+        &self,
+        after: Option<Duration>,
+        act: impl FnOnce(&Engine) + Send + 'static,
+    ) -> Result<Option<Noted>> {
+        let time = after.and_then(|after| Instant::now().checked_add(after));
+        let engine = self.engine.clone();
+        let noted = time.map(|time| self.engine.deadlines().at(time, move || act(&engine)));
+        noted.transpose()
     }
 
     fn store(&self, instance: Instance, usage: Arc<Usage>, cancel: Cancel) -> Result<Store<Host>> {
@@ -292,37 +381,76 @@ fn wasi(args: &[String], grants: &Grants) -> Result<WasiCtxBuilder> {
     Ok(wasi)
 }
 
-async fn execute(
-    program: &Program,
-    mut store: Store<Host>,
-    limits: &Limits,
-    cancel: &Cancel,
-) -> End {
-    let call = start(program, &mut store);
-    let result = match limits.timeout {
-        // Ends waiting, for input say; the watcher ends everything else.
-        Some(timeout) => match tokio::time::timeout(timeout, call).await {
-            Ok(result) => result,
-            Err(_) => return End::TimedOut(timeout),
-        },
-        None => call.await,
-    };
-    if result.is_ok() && store.data().memory.refused {
-        let limit = limits.memory;
-        tracing::warn!(
-            "the guest was refused memory beyond its limit of {limit} bytes (--max-memory)"
-        );
+/// How an instance is stopped.
+#[derive(Default)]
+struct Stop {
+    cancel: Cancel,
+    /// Its time is up.
+    due: Notify,
+    /// It was given time to end, and has not.
+    abandoned: Notify,
+}
+
+impl Stop {
+    fn now(&self, engine: &Engine) {
+        // A permit is kept for a guest that does not wait at this moment.
+        self.due.notify_one();
+        self.cancel.cancel();
+        engine.wasmtime().increment_epoch();
     }
-    match (result, limits.timeout) {
-        (Ok(status), _) => End::Exited(status),
-        (Err(error), _) if error.is::<I32Exit>() => End::Exited(
-            error
-                .downcast_ref::<I32Exit>()
-                .map_or(1, |exit| exit.0.cast_unsigned()),
-        ),
-        (Err(_), Some(timeout)) if cancel.is_cancelled() => End::TimedOut(timeout),
-        (Err(error), _) => End::Trapped(trapped(&error, limits, store.data().memory.refused)),
+}
+
+/// An instance that is ready to start.
+struct Run {
+    program: Program,
+    store: Store<Host>,
+    limits: Limits,
+    stop: Arc<Stop>,
+    _deadline: Option<Noted>,
+}
+
+impl Run {
+    async fn to_end(mut self) -> End {
+        let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
+        let call = start(&self.program, &mut self.store);
+        let result = tokio::select! {
+            biased;
+            result = call => result,
+            // Ends waiting, for input say; the epoch and the engine's own stop end everything else.
+            () = self.stop.due.notified() => return due,
+        };
+        let refused = self.store.data().memory.refused;
+        if result.is_ok() && refused {
+            let limit = self.limits.memory;
+            tracing::warn!(
+                "the guest was refused memory beyond its limit of {limit} bytes (--max-memory)"
+            );
+        }
+        let timed_out = self.limits.timeout.is_some() && self.stop.cancel.is_cancelled();
+        match result {
+            _ if timed_out => due,
+            Ok(status) => End::Exited(status),
+            Err(error) if error.is::<I32Exit>() => End::Exited(
+                error
+                    .downcast_ref::<I32Exit>()
+                    .map_or(1, |exit| exit.0.cast_unsigned()),
+            ),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                End::Failed(pool_is_full(&error))
+            }
+            Err(error) => End::Trapped(trapped(&error, &self.limits, refused)),
+        }
     }
+}
+
+/// A panic of the host's as an error, as it is on a guest's own thread.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(threads::panicked())))
+    })
+    .await
 }
 
 /// Instantiates and calls the program; gives its status.
@@ -365,6 +493,13 @@ fn trapped(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> Er
         )),
         _ => trapped,
     }
+}
+
+fn pool_is_full(error: &wasmtime::Error) -> Error {
+    let message = "the engine runs as many instances as it was made for";
+    Error::new(ErrorKind::RuntimeError, message)
+        .with_source(text(error))
+        .with_hint("start fewer at one time, or raise `EngineConfig::instances`")
 }
 
 fn not_linked(error: &wasmtime::Error) -> Error {

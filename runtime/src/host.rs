@@ -14,7 +14,7 @@ const WASI_RESOURCES: usize = 10_000;
 const TABLE_ELEMENT: usize = size_of::<usize>();
 
 /// Core instances, tables and memories of one component: what each costs beside its memory is not counted.
-const MOST_OF_EACH: usize = 100;
+pub(crate) const MOST_OF_EACH: usize = 100;
 
 /// Everything that belongs to one instance.
 pub(crate) struct Host {

@@ -20,8 +20,10 @@
 //! ```
 
 mod backends;
+mod cache;
 mod compiled;
 mod config;
+mod deadlines;
 mod describe;
 mod engine;
 mod guest;
@@ -34,6 +36,7 @@ mod threads;
 pub mod tune;
 
 pub use backends::{Backends, EngineLibraries, Loaded};
+pub use cache::GuestCache;
 pub use compiled::{Kind, compile, kind};
 pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, Limits, Selection};
 pub use describe::{GuestDescription, Import};

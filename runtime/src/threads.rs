@@ -2,21 +2,47 @@
 //!
 //! The caller waits as a future. When it stops waiting, because a deadline passed, the thread is left to
 //! itself until the engine returns; such threads are counted, and past a number of them no new work is
-//! taken, so that hanging engines cannot eat the process.
+//! taken, so that hanging engines cannot eat the process. A thread that is done waits a while for other work: handing
+//! it over costs less than starting a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use infer_core::{Error, ErrorKind, Result};
 
 const MOST_ABANDONED: usize = 16;
 
-/// Starts threads and counts the abandoned ones.
+/// Stack for work that calls no engine but to stop it, in bytes.
+const SMALL_STACK: usize = 512 << 10;
+
+/// The most threads that wait for work.
+const MOST_IDLE: usize = 64;
+
+/// How long a thread waits for work before it ends.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The largest stack that a waiting thread keeps, in bytes: what was touched of it stays resident.
+const LARGEST_KEPT: usize = 4 << 20;
+
+/// Starts threads, keeps some for more work, and counts the abandoned ones.
 #[derive(Clone, Default)]
 pub(crate) struct Threads {
     abandoned: Arc<AtomicUsize>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
+
+/// A thread that waits for work.
+struct Idle {
+    id: std::thread::ThreadId,
+    stack: usize,
+    jobs: Sender<Job>,
+}
+
+/// Work for a thread, which calls what it is given once it may have other work, before it says that it is done.
+type Job = Box<dyn FnOnce(&dyn Fn()) + Send>;
 
 impl Threads {
     /// How many threads nobody waits for any more.
@@ -24,7 +50,8 @@ impl Threads {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Runs `work` on a thread of its own with a stack of `stack` bytes.
+    /// Runs `work` on a thread that does nothing else meanwhile, with a stack of `stack` bytes. The name is that of the
+    /// thread's first work.
     ///
     /// # Errors
     /// `RuntimeError` if no thread can be had or `work` panics.
@@ -45,26 +72,119 @@ impl Threads {
         let settled = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let (ended, abandoned) = (settled.clone(), self.abandoned.clone());
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(stack)
-            .spawn(move || {
-                let done = catch_unwind(AssertUnwindSafe(work));
-                // There is no receiver any more if the work was abandoned.
-                let _ = sender.send(done);
-                if ended.swap(true, Ordering::AcqRel) {
-                    abandoned.fetch_sub(1, Ordering::Relaxed);
-                }
-            })
-            .map_err(|error| failed("cannot start a thread").with_source(error))?;
+        let job = move |free: &dyn Fn()| {
+            let done = catch_unwind(AssertUnwindSafe(work));
+            if done.is_ok() {
+                free();
+            }
+            // There is no receiver any more if the work was abandoned.
+            let _ = sender.send(done);
+            if ended.swap(true, Ordering::AcqRel) {
+                abandoned.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        self.hand_over(name, stack, Box::new(job))?;
         let _waiting = Waiting {
             settled,
             abandoned: self.abandoned.clone(),
         };
         match receiver.await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) | Err(_) => Err(failed("the host panicked: this is a fault of infer")),
+            Ok(Err(_)) | Err(_) => Err(panicked()),
         }
+    }
+
+    /// Has a thread do what is short and that nobody waits for.
+    ///
+    /// # Errors
+    /// `RuntimeError` if no thread can be had.
+    pub(crate) fn detach(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let job = move |free: &dyn Fn()| {
+            if catch_unwind(AssertUnwindSafe(work)).is_ok() {
+                free();
+            }
+        };
+        self.hand_over("infer-stop", SMALL_STACK, Box::new(job))
+    }
+
+    fn hand_over(&self, name: &str, stack: usize, mut job: Job) -> Result<()> {
+        while let Some(jobs) = self.take_idle(stack) {
+            match jobs.send(job) {
+                Ok(()) => return Ok(()),
+                // Cannot be, since a thread ends only when it has taken its name off.
+                Err(returned) => job = returned.0,
+            }
+        }
+        let threads = self.clone();
+        let started = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(stack)
+            .spawn(move || threads.work(stack, job));
+        started
+            .map(drop)
+            .map_err(|error| failed("cannot start a thread").with_source(error))
+    }
+
+    /// A thread's life: its first work, then what else comes.
+    fn work(&self, stack: usize, mut job: Job) {
+        let (jobs, received) = channel();
+        loop {
+            let freed = AtomicBool::new(false);
+            job(&|| freed.store(self.wait_for_work(stack, &jobs), Ordering::Relaxed));
+            let next = match freed.into_inner() {
+                true => self.next(&received),
+                false => None,
+            };
+            match next {
+                Some(next) => job = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Puts this thread among the waiting ones, if it may be there.
+    fn wait_for_work(&self, stack: usize, jobs: &Sender<Job>) -> bool {
+        let mut idle = self.idle();
+        let kept = stack <= LARGEST_KEPT && idle.len() < MOST_IDLE;
+        if kept {
+            idle.push(Idle {
+                id: std::thread::current().id(),
+                stack,
+                jobs: jobs.clone(),
+            });
+        }
+        kept
+    }
+
+    /// The next work of this thread, which is among the waiting ones.
+    fn next(&self, received: &Receiver<Job>) -> Option<Job> {
+        if let Ok(job) = received.recv_timeout(IDLE) {
+            return Some(job);
+        }
+        let this = std::thread::current().id();
+        let mut idle = self.idle();
+        match idle.iter().position(|idle| idle.id == this) {
+            Some(place) => {
+                idle.remove(place);
+                None
+            }
+            None => {
+                drop(idle);
+                // Somebody has taken it and is about to send.
+                received.recv().ok()
+            }
+        }
+    }
+
+    /// The thread that went to wait last, whose stack is warm.
+    fn take_idle(&self, stack: usize) -> Option<Sender<Job>> {
+        let mut idle = self.idle();
+        let place = idle.iter().rposition(|idle| idle.stack == stack)?;
+        Some(idle.remove(place).jobs)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +201,11 @@ impl Drop for Waiting {
             self.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The error for work that panicked.
+pub(crate) fn panicked() -> Error {
+    failed("the host panicked: this is a fault of infer")
 }
 
 fn failed(message: &str) -> Error {
@@ -115,5 +240,25 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(threads.run("test", 1 << 20, || 7).await.expect("runs"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_used_again_but_not_by_other_stacks_nor_after_a_panic() {
+        let threads = Threads::default();
+        let on = async |stack: usize| {
+            let id = threads.run("test", stack, || std::thread::current().id());
+            id.await.expect("runs")
+        };
+        let first = on(1 << 20).await;
+        for _ in 0..100 {
+            assert_eq!(on(1 << 20).await, first);
+        }
+        assert_ne!(on(2 << 20).await, first, "another size of stack");
+        assert_eq!(on(1 << 20).await, first);
+        assert_eq!(threads.idle().len(), 2);
+        assert_ne!(on(64 << 20).await, on(64 << 20).await, "large stacks go");
+        let panicking = threads.run("test", 1 << 20, || -> u8 { panic!("on purpose") });
+        assert!(panicking.await.is_err());
+        assert_ne!(on(1 << 20).await, first, "the panic may have left a mess");
     }
 }

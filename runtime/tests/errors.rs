@@ -137,7 +137,11 @@ async fn every_case_answers_what_the_table_says() {
     for abi in Abi::BOTH {
         let bytes = common::guest_bytes("probe", abi);
         let compile = |fuel| {
-            let engine = infer::Engine::new(&infer::EngineConfig { fuel }).expect("an engine");
+            let engine = infer::Engine::new(&infer::EngineConfig {
+                fuel,
+                ..infer::EngineConfig::default()
+            })
+            .expect("an engine");
             Guest::compile(&engine, &bytes).expect("a valid guest")
         };
         let (plain, fuelled) = (compile(false), compile(true));

@@ -12,7 +12,10 @@ use crate::run::read_guest;
 use crate::status::Status;
 
 pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
-    let engine = Engine::new(&EngineConfig { fuel: args.fuel })?;
+    let engine = Engine::new(&EngineConfig {
+        fuel: args.fuel,
+        ..EngineConfig::default()
+    })?;
     let bytes = read_guest(&args.guest)?;
     let compiled = infer::compile(&engine, &bytes)
         .with_context(|| format!("cannot compile the guest `{}`", args.guest.display()))?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use infer::{
-    Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, Instance, Limits, Registry,
-    Selection,
+    Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, GuestCache, Instance, Limits,
+    Registry, Selection,
 };
 use infer_core::Device;
 use infer_models::ModelStore;
@@ -17,9 +17,6 @@ use crate::output;
 use crate::status::Status;
 use crate::stdio::Stdout;
 use crate::tune;
-
-/// Threads of the runtime, which only does input, output and timers: guests have threads of their own.
-const RUNTIME_THREADS: usize = 1;
 
 /// What compiling a guest that has a timeout may take at least; its own time starts when it starts.
 const COMPILATION: Duration = Duration::from_secs(10);
@@ -40,8 +37,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     };
     let registry = registry?;
     let instance = instance(args, (device, selection), registry, backends)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
+    // It does input, output and timers on this thread: the guest has one of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
@@ -56,8 +53,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     status(outcome.end)
 }
 
-/// A guest that is compiled on a thread of its own, beside the opening of models. What may run for a limited
-/// time only may also compile for a limited time only.
+/// A guest that is compiled on a thread of its own where something goes on beside it: the opening of models, or a clock,
+/// since what may run for a limited time only may also compile for a limited time only.
 struct Compiling {
     guest: mpsc::Receiver<anyhow::Result<Guest>>,
     until: Option<Instant>,
@@ -66,14 +63,24 @@ struct Compiling {
 impl Compiling {
     fn start(args: &RunArgs) -> Compiling {
         let (sender, guest) = mpsc::channel();
+        let alone = args.models.models.is_empty() && args.limits.timeout.is_none();
         let (path, trusted) = (args.guest.clone(), args.grants.allow_precompiled);
+        let keep = !args.no_cache;
         let config = EngineConfig {
             fuel: args.limits.fuel.is_some(),
+            ..EngineConfig::default()
         };
-        std::thread::spawn(move || {
-            // Nobody waits for a guest that takes too long.
-            let _ = sender.send(prepare_guest(&path, trusted, &config));
-        });
+        let prepare = move || {
+            let engine = Engine::new(&config)?;
+            let cache = keep.then(open_cache).flatten();
+            prepare_guest(&engine, &path, trusted, cache.as_ref())
+        };
+        // Nobody waits for a guest that takes too long.
+        let prepare = move || drop(sender.send(prepare()));
+        match alone {
+            true => prepare(),
+            false => drop(std::thread::spawn(prepare)),
+        }
         let until = args
             .limits
             .timeout
@@ -97,14 +104,27 @@ impl Compiling {
     }
 }
 
-fn prepare_guest(path: &Path, trusted: bool, config: &EngineConfig) -> anyhow::Result<Guest> {
-    let engine = Engine::new(config)?;
+fn prepare_guest(
+    engine: &Engine,
+    path: &Path,
+    trusted: bool,
+    cache: Option<&GuestCache>,
+) -> anyhow::Result<Guest> {
     let bytes = read_guest(path)?;
-    let guest = match infer::kind(&bytes) {
-        Ok(infer::Kind::Compiled) if trusted => Guest::trust_compiled(&engine, &bytes),
-        _ => Guest::compile(&engine, &bytes),
+    let guest = match (infer::kind(&bytes), cache) {
+        (Ok(infer::Kind::Compiled), _) if trusted => Guest::trust_compiled(engine, &bytes),
+        (_, Some(cache)) => Guest::compile_cached(engine, &bytes, cache),
+        (_, None) => Guest::compile(engine, &bytes),
     };
     guest.with_context(|| format!("cannot use the guest `{}`", path.display()))
+}
+
+/// The user's cache of compiled guests. Without it guests start later and no worse.
+fn open_cache() -> Option<GuestCache> {
+    let cache = GuestCache::open(&GuestCache::user_folder()?);
+    cache
+        .inspect_err(|error| tracing::info!("compiled guests are not kept: {}", error.report()))
+        .ok()
 }
 
 /// The bytes of a guest.
