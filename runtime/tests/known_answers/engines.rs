@@ -10,11 +10,12 @@ use infer_core::{
 use infer_models::Model;
 
 /// The names of those that can be used; prints those that are skipped.
-pub(crate) fn that_are_there() -> impl Iterator<Item = &'static str> {
+pub(crate) fn that_are_there() -> Vec<&'static str> {
     let engines = all().all().iter();
     engines
         .filter(|engine| engine_is_there(engine.as_ref()))
         .map(|engine| engine.name())
+        .collect()
 }
 
 fn all() -> &'static Backends {

@@ -173,10 +173,11 @@ fn every_known_model_has_answers() {
 /// Holds every model of the entry that begins with `first` against it, on every engine.
 fn check(first: &str, recipe: Recipe) {
     let entry = Entry::of(first);
+    let engines = engines::that_are_there();
     let mut reference = None;
     for name in &entry.models {
         let model = open(name);
-        for engine in engines::that_are_there() {
+        for &engine in &engines {
             let what = format!("{engine}, {name}");
             let answered = Loaded::new(engine, &model).and_then(|mut it| recipe(entry, &mut it));
             match (answered, refused(engine, name)) {
