@@ -96,14 +96,9 @@ pub(crate) fn page(entry: &Entry, [find, turn, read]: [&mut Loaded; 3]) -> Resul
     let mut lines = Vec::new();
     for (columns, rows) in boxes(&probabilities, size[0] as usize) {
         let margin = (rows[1] - rows[0]) as f32 * entry.field::<f32>("margin");
-        let columns = widened(columns, margin, page.width() as f32 / size[0] as f32);
-        let rows = widened(rows, margin, page.height() as f32 / size[1] as f32);
-        let within = |[from, to]: [u32; 2], end: u32| [from, to.min(end)];
-        let mut line = cut(
-            &page,
-            within(columns, page.width()),
-            within(rows, page.height()),
-        );
+        let columns = widened(columns, margin, [size[0], page.width()]);
+        let rows = widened(rows, margin, [size[1], page.height()]);
+        let mut line = cut(&page, columns, rows);
         if turned(turn, &line)?[1] >= sure {
             imageops::rotate180_in_place(&mut line);
         }
@@ -190,10 +185,13 @@ fn boxes(probabilities: &[f32], width: usize) -> Vec<([i64; 2], [i64; 2])> {
     lines.into_iter().map(|it| (columns(it), it)).collect()
 }
 
-/// A range with a margin before and after, in another scale.
-fn widened([from, to]: [i64; 2], margin: f32, scale: f32) -> [u32; 2] {
-    let place = |place: f32| (place * scale).round().max(0.0) as u32;
-    [place(from as f32 - margin), place(to as f32 + margin)]
+/// A range with a margin before and after, in a picture of another size.
+fn widened([from, to]: [i64; 2], margin: f32, [size, other]: [u32; 2]) -> [u32; 2] {
+    let place = |place: f32| (place * other as f32 / size as f32).round() as u32;
+    [
+        place(from as f32 - margin),
+        place(to as f32 + margin).min(other),
+    ]
 }
 
 /// Where something holds without a break: first, and one past the last.
