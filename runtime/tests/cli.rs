@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::Abi;
+use infer_core::testing::engines_are_skipped;
 use infer_models::ModelStore;
 
 /// Nodes of a model that takes tract more than a minute to load.
@@ -99,11 +100,7 @@ fn check(file: &Path, places: &Places) -> Result<(), String> {
         .next()
         .and_then(|line| line.strip_prefix("$ "));
     let command = command.unwrap_or_else(|| panic!("{}: expected `$ COMMAND`", file.display()));
-    if needs_engines(&committed) && std::env::var_os("INFER_SKIP_ENGINES").is_some() {
-        #[allow(clippy::print_stderr, reason = "a test that does nothing must say so")]
-        {
-            eprintln!("skipped without native engines: {}", file.display());
-        }
+    if needs_engines(&committed) && engines_are_skipped(&file.display().to_string()) {
         return Ok(());
     }
     let shown = show(command, places);

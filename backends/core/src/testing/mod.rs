@@ -7,5 +7,5 @@ mod engines;
 mod fake;
 mod fake_model;
 
-pub use engines::engine_library;
+pub use engines::{engine_is_there, engine_library, engines_are_skipped};
 pub use fake::{Counters, FakeBackend};
