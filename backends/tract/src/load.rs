@@ -61,13 +61,14 @@ pub(crate) fn load_model(
         .map_err(|e| rejected("work out the types of", e))?;
     repair::put_right(&mut typed);
     cancel.check()?;
-    let optimized = typed
-        .into_optimized()
-        .map_err(|e| rejected("optimise", e))?;
+    typed.declutter().map_err(|e| rejected("simplify", e))?;
+    refuse::check_simplified(&typed)?;
     cancel.check()?;
-    limits::check(&optimized)?;
-    let signature = declared.signature(&optimized)?;
-    let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
+    typed.optimize().map_err(|e| rejected("optimise", e))?;
+    cancel.check()?;
+    limits::check(&typed)?;
+    let signature = declared.signature(&typed)?;
+    let plan = typed.into_runnable().map_err(|e| rejected("plan", e))?;
     Ok(Arc::new(TractGraph::new(plan, signature)))
 }
 
