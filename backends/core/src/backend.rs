@@ -46,6 +46,25 @@ pub struct LoadRequest {
     pub options: LoadOptions,
 }
 
+impl LoadRequest {
+    /// Refuses a model of an encoding that an engine does not read.
+    ///
+    /// # Errors
+    /// `InvalidEncoding`, with those that it reads.
+    pub fn expect_encoding(&self, readable: &[Encoding]) -> Result<()> {
+        if readable.contains(&self.encoding) {
+            return Ok(());
+        }
+        let names: Vec<&str> = readable.iter().map(|encoding| encoding.name()).collect();
+        let message = format!(
+            "expected a model of encoding {}, got {}",
+            names.join(", "),
+            self.encoding
+        );
+        Err(Error::new(ErrorKind::InvalidEncoding, message))
+    }
+}
+
 /// How a model shall run. The default leaves everything to the engine, but for the precision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {

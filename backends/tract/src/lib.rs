@@ -55,13 +55,7 @@ impl Backend for Tract {
     }
 
     fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-        if request.encoding != Encoding::Onnx {
-            let message = format!(
-                "expected a model of encoding onnx, got {}",
-                request.encoding
-            );
-            return Err(Error::new(ErrorKind::InvalidEncoding, message));
-        }
+        request.expect_encoding(self.encodings())?;
         if request.device != Device::Cpu {
             let message = format!("tract runs on cpu only, got {}", request.device);
             return Err(Error::new(ErrorKind::UnsupportedOperation, message));
