@@ -1,6 +1,7 @@
 //! What tract would answer wrongly: a model for each rule, which has to be refused, and for each repair,
 //! which has to give the right numbers. All are built here, as small as they can be.
 
+mod lite;
 mod model;
 mod values;
 
