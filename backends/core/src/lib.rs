@@ -19,8 +19,8 @@ mod tensor;
 pub mod testing;
 
 pub use backend::{
-    Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
-    Performance, Placement, Precision, Probe, Session, Source,
+    Arithmetic, Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions,
+    LoadRequest, Performance, Placement, Precision, Probe, Session, Source,
 };
 pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
