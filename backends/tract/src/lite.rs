@@ -5,6 +5,8 @@
 //! those of the file. The reader takes a file at its word and panics where that is wrong, and its table of
 //! operators cannot be changed: hence a list of what is allowed, where ONNX has rules of what is not.
 
+mod operators;
+
 use std::collections::HashSet;
 
 use infer_core::{Error, ErrorKind, Result, clip};
@@ -18,8 +20,6 @@ use tract_tflite::tflite::{Model, SubGraph, Tensor, TensorType, root_as_model};
 use crate::limits::{self, LARGEST};
 use crate::load::{Declared, rejected};
 
-mod operators;
-
 /// The highest rank of a tensor; TensorFlow Lite's own kernels stop earlier.
 const HIGHEST_RANK: usize = 8;
 
@@ -29,6 +29,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<(TypedModel, Declared)> {
         .map_err(|error| invalid("it does not decode").with_source(error.to_string()))?;
     let graph = Graph::of(&file)?;
     graph.check()?;
+    graph.check_shared(bytes.len())?;
     operators::check(&file, &graph)?;
     let reader = tract_tflite::tflite();
     let mut model = reader
@@ -47,8 +48,8 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<(TypedModel, Declared)> {
 }
 
 /// The one graph of a file. Tensors have numbers.
-pub(crate) struct Graph<'a> {
-    pub(crate) flat: SubGraph<'a>,
+struct Graph<'a> {
+    flat: SubGraph<'a>,
     tensors: Vec<Tensor<'a>>,
     /// The elements of those tensors that have them in the file.
     constants: Vec<Option<&'a [u8]>>,
@@ -128,6 +129,16 @@ impl<'a> Graph<'a> {
                 clip(self.name(input))
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// tract copies the elements of each tensor, so that few bytes shared by many tensors would fill the memory.
+    fn check_shared(&self, file: usize) -> Result<()> {
+        let constants = self.constants.iter().flatten();
+        let copied = constants.fold(0usize, |sum, data| sum.saturating_add(data.len()));
+        match copied <= file.saturating_mul(2) {
+            true => Ok(()),
+            false => Err(unsupported("tensors that share their elements".to_owned())),
         }
     }
 
@@ -230,14 +241,14 @@ fn put_right(model: &mut TypedModel) {
     }
 }
 
-pub(crate) fn invalid(why: &str) -> Error {
+fn invalid(why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidEncoding,
         format!("not a valid TensorFlow Lite model: {why}"),
     )
 }
 
-pub(crate) fn unsupported(what: String) -> Error {
+fn unsupported(what: String) -> Error {
     Error::new(
         ErrorKind::UnsupportedOperation,
         format!("tract does not run TensorFlow Lite models with {what}"),

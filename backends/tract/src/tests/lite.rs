@@ -64,6 +64,10 @@ fn file(operator: BuiltinOperator, options: Options, parts: &[Part]) -> Vec<u8> 
     for (index, part) in parts.iter().enumerate() {
         let buffer = match &part.data {
             None => 0,
+            // The same elements again are those of the tensor before.
+            Some(data) if index > 0 && parts[index - 1].data.as_ref() == Some(data) => {
+                buffers.len() as u32 - 1
+            }
             Some(data) => {
                 let data = Some(fb.create_vector(data));
                 buffers.push(tflite::Buffer::create(
@@ -156,6 +160,14 @@ fn add(fb: &mut Builder) -> (BuiltinOptions, WIPOffset<UnionWIPOffset>) {
     };
     let options = tflite::AddOptions::create(fb, &args);
     (BuiltinOptions::AddOptions, options.as_union_value())
+}
+
+fn concatenate(fb: &mut Builder) -> (BuiltinOptions, WIPOffset<UnionWIPOffset>) {
+    let options = tflite::ConcatenationOptions::create(fb, &Default::default());
+    (
+        BuiltinOptions::ConcatenationOptions,
+        options.as_union_value(),
+    )
 }
 
 fn pool(fb: &mut Builder) -> (BuiltinOptions, WIPOffset<UnionWIPOffset>) {
@@ -378,6 +390,19 @@ fn what_has_not_been_tried_is_refused() {
             "expected `{expected}`, got `{report}`"
         );
     }
+}
+
+#[test]
+fn elements_are_copied_twice_at_most() {
+    let concatenation = |count: usize| {
+        let mut parts = vec![Part::computed(&[1, 1])];
+        parts.extend((0..count).map(|_| Part::floats(&[1000, 1], &[1.0; 1000])));
+        parts.push(Part::computed(&[1 + 1000 * count as i32, 1]));
+        file(BuiltinOperator::CONCATENATION, concatenate, &parts)
+    };
+    load(concatenation(2)).expect("loads");
+    let error = load(concatenation(10)).err().expect("is refused");
+    assert!(error.report().contains("share"), "{}", error.report());
 }
 
 #[test]
