@@ -15,8 +15,8 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use infer_core::{
-    Call, Cancel, Device, Dtype, Error, ErrorKind, LoadOptions, Precision, Result, Session, Source,
-    Tensor, run_engine,
+    Arithmetic, Call, Cancel, Device, Error, ErrorKind, LoadOptions, Precision, Result, Session,
+    Source, Tensor, run_engine,
 };
 use infer_models::Model;
 
@@ -126,7 +126,7 @@ pub struct Measured {
     /// Runs in a second, one at a time.
     pub runs_per_second: f64,
     /// What the engine says that it computes in.
-    pub computes_in: Dtype,
+    pub computes_in: Arithmetic,
     /// How many nodes run on another device.
     pub elsewhere: usize,
     /// How the outputs compare with the reference's; absent where there is none.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Cancel, Dtype, Error, ErrorKind, Result, Signature, Tensor};
+use crate::{Cancel, Error, ErrorKind, Result, Signature, Tensor};
 
 /// An inference engine.
 pub trait Backend: Send + Sync {
@@ -44,6 +44,25 @@ pub struct LoadRequest {
     pub device: Device,
     /// How it shall run; what an engine cannot do it refuses, never ignores.
     pub options: LoadOptions,
+}
+
+impl LoadRequest {
+    /// Refuses a model of an encoding that an engine does not read.
+    ///
+    /// # Errors
+    /// `InvalidEncoding`, with those that it reads.
+    pub fn expect_encoding(&self, readable: &[Encoding]) -> Result<()> {
+        if readable.contains(&self.encoding) {
+            return Ok(());
+        }
+        let names: Vec<&str> = readable.iter().map(|encoding| encoding.name()).collect();
+        let message = format!(
+            "expected a model of encoding {}, got {}",
+            names.join(", "),
+            self.encoding
+        );
+        Err(Error::new(ErrorKind::InvalidEncoding, message))
+    }
 }
 
 /// How a model shall run. The default leaves everything to the engine, but for the precision.
@@ -84,6 +103,30 @@ impl fmt::Display for Precision {
             Precision::F16 => "f16",
             Precision::BF16 => "bf16",
             Precision::Auto => "auto",
+        })
+    }
+}
+
+/// What an engine really computes in where the model says f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// f32, as the model says.
+    F32,
+    /// f32 but for products of matrices and convolutions, whose factors a GPU may cut to 10 bits of fraction.
+    Tf32,
+    /// IEEE 754 half precision.
+    F16,
+    /// The upper half of an f32.
+    BF16,
+}
+
+impl fmt::Display for Arithmetic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Arithmetic::F32 => "f32",
+            Arithmetic::Tf32 => "tf32",
+            Arithmetic::F16 => "f16",
+            Arithmetic::BF16 => "bf16",
         })
     }
 }
@@ -244,8 +287,8 @@ pub trait Graph: Send + Sync {
 pub struct Placement {
     /// The device of most nodes.
     pub device: Device,
-    /// The precision that it computes in where the model says f32.
-    pub precision: Dtype,
+    /// What it computes in where the model says f32.
+    pub precision: Arithmetic,
     /// How many nodes the engine made of the model, where it says so.
     pub nodes: Option<usize>,
     /// Nodes that run elsewhere: the node's name and its device.

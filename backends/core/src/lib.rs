@@ -20,8 +20,8 @@ mod tensor;
 pub mod testing;
 
 pub use backend::{
-    Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
-    Performance, Placement, Precision, Probe, Session, Source,
+    Arithmetic, Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions,
+    LoadRequest, Performance, Placement, Precision, Probe, Session, Source,
 };
 pub use batch::{fit_together, rows, run_batch};
 pub use cancel::{Cancel, Hook};

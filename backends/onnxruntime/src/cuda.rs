@@ -9,7 +9,9 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use infer_core::{Device, DeviceInfo, Dtype, Error, ErrorKind, LoadOptions, Precision, Result};
+use infer_core::{
+    Arithmetic, Device, DeviceInfo, Error, ErrorKind, LoadOptions, Precision, Result,
+};
 use libloading::os::unix::{Library as Loaded, RTLD_GLOBAL, RTLD_NOW};
 use ort::ep::{CUDA, TensorRT};
 use ort::session::builder::SessionBuilder;
@@ -223,8 +225,28 @@ pub(crate) fn device_of(provider: &str, device: Device) -> Device {
     }
 }
 
-/// What the engine computes in where the model says f32: no less than its 32 bits are stored in any case, and `auto`
-/// on a GPU leaves out bits of products only.
-pub(crate) fn computes_in(_device: Device, _precision: Precision) -> Dtype {
-    Dtype::F32
+/// What the engine computes in where the model says f32; see [`register`]. A GPU without tf32 stays at f32.
+pub(crate) fn computes_in(device: Device, precision: Precision) -> Arithmetic {
+    match (device, precision) {
+        (Device::Gpu(_), Precision::Auto) => Arithmetic::Tf32,
+        _ => Arithmetic::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_auto_on_a_gpu_leaves_f32() {
+        for (device, precision, expected) in [
+            (Device::Cpu, Precision::F32, Arithmetic::F32),
+            (Device::Cpu, Precision::Auto, Arithmetic::F32),
+            (Device::Gpu(0), Precision::F32, Arithmetic::F32),
+            (Device::Gpu(1), Precision::Auto, Arithmetic::Tf32),
+        ] {
+            let got = computes_in(device, precision);
+            assert_eq!(got, expected, "{precision} on {device}");
+        }
+    }
 }

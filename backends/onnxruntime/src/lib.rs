@@ -109,13 +109,7 @@ impl Backend for OnnxRuntime {
     }
 
     fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-        if request.encoding != Encoding::Onnx {
-            let message = format!(
-                "expected a model of encoding onnx, got {}",
-                request.encoding
-            );
-            return Err(Error::new(ErrorKind::InvalidEncoding, message));
-        }
+        request.expect_encoding(self.encodings())?;
         let library = self.library_for(request.device)?;
         Ok(Arc::new(load::load(&library, request, cancel)?))
     }

@@ -96,15 +96,7 @@ impl Backend for OpenVino {
     }
 
     fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-        if !load::ENCODINGS.contains(&request.encoding) {
-            let names: Vec<&str> = load::ENCODINGS.iter().map(|e| e.name()).collect();
-            let message = format!(
-                "expected a model of encoding {}, got {}",
-                names.join(", "),
-                request.encoding
-            );
-            return Err(Error::new(ErrorKind::InvalidEncoding, message));
-        }
+        request.expect_encoding(self.encodings())?;
         let engine = self.engine()?;
         run_engine("openvino", || load::load(engine, request, cancel))
     }

@@ -1,6 +1,8 @@
 //! How a model shall run, as properties of the engine's; and what it really got.
 
-use infer_core::{Dtype, Error, ErrorKind, LoadOptions, Performance, Placement, Precision, Result};
+use infer_core::{
+    Arithmetic, Error, ErrorKind, LoadOptions, Performance, Placement, Precision, Result,
+};
 
 use crate::devices::device_of;
 use crate::library::Engine;
@@ -71,15 +73,15 @@ pub(crate) fn placement(
     device: infer_core::Device,
 ) -> Result<Placement> {
     let precision = match compiled.property(PRECISION).as_deref() {
-        Ok("bf16") => Dtype::BF16,
-        Ok("f16") => Dtype::F16,
-        _ => Dtype::F32,
+        Ok("bf16") => Arithmetic::BF16,
+        Ok("f16") => Arithmetic::F16,
+        _ => Arithmetic::F32,
     };
     let right = match asked {
         Precision::Auto => true,
-        Precision::F32 => precision == Dtype::F32,
-        Precision::F16 => precision == Dtype::F16,
-        Precision::BF16 => precision == Dtype::BF16,
+        Precision::F32 => precision == Arithmetic::F32,
+        Precision::F16 => precision == Arithmetic::F16,
+        Precision::BF16 => precision == Arithmetic::BF16,
     };
     if !right {
         let message = format!("OpenVINO would compute in {precision} on {device}, not in {asked}");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::onnx::{FLOAT, Model};
 use infer_core::{
-    Call, Cancel, Dtype, Encoding, ErrorKind, LoadOptions, LoadRequest, Performance, Precision,
-    Source, Tensor,
+    Arithmetic, Call, Cancel, Dtype, Encoding, ErrorKind, LoadOptions, LoadRequest, Performance,
+    Precision, Source, Tensor,
 };
 
 /// `y` = `x` times itself, so many times: each time is a node. A size of 0 is dynamic.
@@ -107,20 +107,22 @@ fn the_precision_is_the_one_that_was_asked_for() {
         return;
     };
     let asked = [
-        (Precision::F32, Some(Dtype::F32)),
-        (Precision::BF16, Some(Dtype::BF16)),
-        (Precision::F16, Some(Dtype::F16)),
+        (Precision::F32, Some(Arithmetic::F32)),
+        (Precision::BF16, Some(Arithmetic::BF16)),
+        (Precision::F16, Some(Arithmetic::F16)),
         (Precision::Auto, None),
     ];
     // All at the same time, since the options of one must not reach another.
     std::thread::scope(|scope| {
-        for (precision, dtype) in asked {
+        for (precision, expected) in asked {
             let engine = &engine;
             scope.spawn(move || {
                 let mut request = products(32, 3);
                 request.options.precision = precision;
-                match (common::load(engine, &request), dtype) {
-                    (Ok(graph), Some(dtype)) => assert_eq!(graph.placement().precision, dtype),
+                match (common::load(engine, &request), expected) {
+                    (Ok(graph), Some(expected)) => {
+                        assert_eq!(graph.placement().precision, expected)
+                    }
                     (Ok(_), None) => {}
                     (Err(error), _) => {
                         assert_ne!(precision, Precision::F32, "{}", error.report());
@@ -150,7 +152,7 @@ fn options_are_taken_or_refused() {
     };
     for _ in 0..2 {
         let graph = common::load(&engine, &request).expect("a model");
-        assert_eq!(graph.placement().precision, Dtype::F32);
+        assert_eq!(graph.placement().precision, Arithmetic::F32);
         let mut session = graph.session().expect("a session");
         common::run(session.as_mut(), vec![matrix(16, 1)]).expect("a run");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use infer_core::{
-    Call, Cancel, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session,
+    Arithmetic, Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session,
     SharedDimension, Signature, Tensor, run_batch,
 };
 use tract_onnx::pb::ValueInfoProto;
@@ -44,7 +44,7 @@ impl Graph for TractGraph {
     fn placement(&self) -> Placement {
         Placement {
             device: Device::Cpu,
-            precision: Dtype::F32,
+            precision: Arithmetic::F32,
             nodes: None,
             elsewhere: Vec::new(),
         }

@@ -1,4 +1,4 @@
-//! infer's embedded backend: ONNX models on the CPU by tract, in pure Rust.
+//! infer's embedded backend: ONNX and TensorFlow Lite models on the CPU by tract, in pure Rust.
 //!
 //! [`Tract`] reads a model (`load`), refuses what tract cannot run or is known to answer wrongly
 //! (`refuse`), and runs it node by node so that a cancel is seen between nodes (`graph`); tensors
@@ -8,6 +8,7 @@
 mod convert;
 mod graph;
 mod limits;
+mod lite;
 mod load;
 mod operators;
 mod refuse;
@@ -51,23 +52,17 @@ impl Backend for Tract {
     }
 
     fn encodings(&self) -> &'static [Encoding] {
-        &[Encoding::Onnx]
+        &[Encoding::Onnx, Encoding::TensorFlowLite]
     }
 
     fn load(&self, request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-        if request.encoding != Encoding::Onnx {
-            let message = format!(
-                "expected a model of encoding onnx, got {}",
-                request.encoding
-            );
-            return Err(Error::new(ErrorKind::InvalidEncoding, message));
-        }
+        request.expect_encoding(self.encodings())?;
         if request.device != Device::Cpu {
             let message = format!("tract runs on cpu only, got {}", request.device);
             return Err(Error::new(ErrorKind::UnsupportedOperation, message));
         }
         check_options(&request.options)?;
-        run_engine("tract", || load::load(&request.source, cancel)).map_err(|error| {
+        run_engine("tract", || load::load(request, cancel)).map_err(|error| {
             match error.kind() {
                 // A panic: no model that tract can run makes it panic while it reads.
                 ErrorKind::RuntimeError => Error::new(

@@ -167,34 +167,24 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
         shape.len()
     );
     shape.iter().try_for_each(check_expression)?;
-    if let Some(value) = fact
-        .value
-        .concretize()
-        .filter(|value| value.datum_type() == DatumType::TDim)
-    {
+    let dimensions = |value: &Arc<Tensor>| value.datum_type() == DatumType::TDim;
+    if let Some(value) = fact.value.concretize().filter(dimensions) {
+        let value = value.try_as_plain_ram()?;
         value
-            .try_as_plain_ram()?
             .as_slice::<TDim>()?
             .iter()
             .try_for_each(check_expression)?;
     }
-    let size = fact
-        .datum_type
-        .concretize()
-        .map_or(1, |dtype| dtype.size_of());
-    let Some(shape) = fact.shape.concretize() else {
-        return Ok(());
-    };
+    let dtype = fact.datum_type.concretize();
+    let size = dtype.map_or(1, |dtype| dtype.size_of());
     let known: Option<TVec<usize>> = shape
         .iter()
         .map(|dimension| dimension.to_usize().ok())
         .collect();
-    if let Some(known) = known {
-        ensure!(
-            fits(size, &known),
-            "a tensor of {known:?} has more than {LARGEST} bytes"
-        );
-    }
+    ensure!(
+        known.as_ref().is_none_or(|known| fits(size, known)),
+        "a tensor of {shape:?} has more than {LARGEST} bytes"
+    );
     Ok(())
 }
 
@@ -249,10 +239,8 @@ fn fits(size: usize, shape: &[usize]) -> bool {
 pub(crate) fn check(model: &TypedModel) -> Result<()> {
     for node in &model.nodes {
         for output in &node.outputs {
-            if let Some(shape) = output.fact.shape.as_concrete()
-                && !fits(output.fact.datum_type.size_of(), shape)
-            {
-                return Err(too_large(&node.name, shape));
+            if let Some(shape) = output.fact.shape.as_concrete() {
+                check_output(node, &output.fact, shape)?;
             }
         }
     }
@@ -282,20 +270,21 @@ impl Sizes {
         }
         for output in &node.outputs {
             // What is still unknown depends on the elements, and is no more than they are.
-            if let Ok(shape) = output.fact.shape.eval_to_usize(symbols)
-                && !fits(output.fact.datum_type.size_of(), &shape)
-            {
-                return Err(too_large(&node.name, &shape));
+            if let Ok(shape) = output.fact.shape.eval_to_usize(symbols) {
+                check_output(node, &output.fact, &shape)?;
             }
         }
         Ok(())
     }
 }
 
-fn too_large(node: &str, shape: &[usize]) -> Error {
-    let node = clip(node);
+fn check_output(node: &TypedNode, output: &TypedFact, shape: &[usize]) -> Result<()> {
+    if fits(output.datum_type.size_of(), shape) {
+        return Ok(());
+    }
+    let node = clip(&node.name);
     let message = format!(
         "node `{node}` would compute a tensor of {shape:?}, which has more than {LARGEST} bytes"
     );
-    Error::new(ErrorKind::TooLarge, message)
+    Err(Error::new(ErrorKind::TooLarge, message))
 }

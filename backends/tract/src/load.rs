@@ -1,6 +1,6 @@
-//! From the bytes of an ONNX model to a plan that tract can run.
+//! From the bytes of a model to a plan that tract can run.
 //!
-//! Steps: map or take the bytes; decode; check what tract would answer badly (`refuse`); let tract
+//! Steps: map or take the bytes; decode; check what tract would answer badly (`refuse`, `lite`); let tract
 //! parse, type and optimise; take the signature from tract, which knows better than the file's own
 //! declarations of outputs.
 
@@ -9,8 +9,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use infer_core::{
-    Cancel, Error, ErrorKind, Graph, Result, SharedDimension, Signature, Source, TensorInfo,
+    Cancel, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, SharedDimension, Signature,
+    Source, TensorInfo,
 };
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimensionValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
@@ -19,11 +21,17 @@ use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
 use crate::graph::{TractGraph, shared_dimensions};
-use crate::{limits, refuse, repair, rewrite, structure};
+use crate::{limits, lite, refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
-pub(crate) fn load(source: &Source, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-    let (proto, folder) = decode(source)?;
+pub(crate) fn load(request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
+    let (bytes, folder) = read(request)?;
+    if request.encoding == Encoding::TensorFlowLite {
+        let (typed, declared) = lite::read(&bytes)?;
+        return finish(typed, &declared, cancel);
+    }
+    let proto = parse_bytes(&bytes)?;
+    drop(bytes);
     cancel.check()?;
     load_model(proto, folder.as_deref(), cancel)
 }
@@ -60,14 +68,20 @@ pub(crate) fn load_model(
         .into_typed()
         .map_err(|e| rejected("work out the types of", e))?;
     repair::put_right(&mut typed);
+    finish(typed, &declared, cancel)
+}
+
+/// From a model that is typed and put right to a plan.
+fn finish(mut typed: TypedModel, declared: &Declared, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     cancel.check()?;
-    let optimized = typed
-        .into_optimized()
-        .map_err(|e| rejected("optimise", e))?;
+    typed.declutter().map_err(|e| rejected("simplify", e))?;
+    refuse::check_simplified(&typed)?;
     cancel.check()?;
-    limits::check(&optimized)?;
-    let signature = declared.signature(&optimized)?;
-    let plan = optimized.into_runnable().map_err(|e| rejected("plan", e))?;
+    typed.optimize().map_err(|e| rejected("optimise", e))?;
+    cancel.check()?;
+    limits::check(&typed)?;
+    let signature = declared.signature(&typed)?;
+    let plan = typed.into_runnable().map_err(|e| rejected("plan", e))?;
     Ok(Arc::new(TractGraph::new(plan, signature)))
 }
 
@@ -78,24 +92,19 @@ fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
         .ok_or_else(|| not_onnx("it has no graph"))
 }
 
-/// The decoded model, and the folder that it may name further files in.
-fn decode(source: &Source) -> Result<(ModelProto, Option<String>)> {
-    match source {
-        Source::Memory(parts) => {
-            let [bytes] = parts.as_slice() else {
-                return Err(wrong_parts(parts.len()));
-            };
-            let proto = parse_bytes(bytes)?;
-            Ok((proto, None))
-        }
+/// The model's bytes, and the folder that it may name further files in.
+fn read(request: &LoadRequest) -> Result<(Bytes, Option<String>)> {
+    match &request.source {
+        Source::Memory(parts) => match parts.as_slice() {
+            [bytes] => Ok((bytes.clone(), None)),
+            _ => Err(wrong_parts(request.encoding, parts.len())),
+        },
         Source::Files(paths) => {
             let [path] = paths.as_slice() else {
-                return Err(wrong_parts(paths.len()));
+                return Err(wrong_parts(request.encoding, paths.len()));
             };
-            let map = map_file(path)?;
-            let proto = parse_bytes(&map)?;
             let folder = path.parent().and_then(Path::to_str).unwrap_or("");
-            Ok((proto, Some(folder.to_owned())))
+            Ok((Bytes::from_owner(map_file(path)?), Some(folder.to_owned())))
         }
     }
 }
@@ -125,10 +134,10 @@ fn map_file(path: &Path) -> Result<memmap2::Mmap> {
 }
 
 /// What the file itself says of inputs and outputs.
-struct Declared {
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    shared: Vec<SharedDimension>,
+pub(crate) struct Declared {
+    pub(crate) inputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
+    pub(crate) shared: Vec<SharedDimension>,
 }
 
 impl Declared {
@@ -222,10 +231,14 @@ pub(crate) fn symbols(declaration: &ValueInfoProto) -> Vec<Option<&str>> {
         .collect()
 }
 
-fn wrong_parts(got: usize) -> Error {
+fn wrong_parts(encoding: Encoding, got: usize) -> Error {
+    let model = match encoding {
+        Encoding::Onnx => "an ONNX model",
+        _ => "a TensorFlow Lite model",
+    };
     Error::new(
         ErrorKind::InvalidArgument,
-        format!("an ONNX model has 1 part, got {got}"),
+        format!("{model} has 1 part, got {got}"),
     )
 }
 
@@ -236,7 +249,7 @@ fn not_onnx(why: &str) -> Error {
     )
 }
 
-fn rejected(step: &str, error: TractError) -> Error {
+pub(crate) fn rejected(step: &str, error: TractError) -> Error {
     Error::new(
         ErrorKind::UnsupportedOperation,
         format!("tract could not {step} the model"),

@@ -1,8 +1,8 @@
 //! Models that tract cannot run, or is known to answer wrongly, refused by name.
 //!
-//! Two passes: [`check_model`] looks at the file alone, before tract sees it; [`check_typed`] at what
-//! tract found out about dtypes, shapes and constants. The tables of what is refused, and why, are in
-//! `rules`.
+//! Three passes: [`check_model`] looks at the file alone, before tract sees it; [`check_typed`] at what
+//! tract found out about dtypes, shapes and constants; [`check_simplified`] at what tract made of it. The
+//! tables of what is refused, and why, are in `rules`.
 
 use std::path::{Component, Path};
 
@@ -11,6 +11,10 @@ use tract_onnx::Onnx;
 use tract_onnx::model::ParseResult;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
+use tract_onnx::prelude::{TypedModel, TypedNode};
+use tract_onnx::tract_core::ops::array::DynSlice;
+use tract_onnx::tract_core::ops::logic::IfThenElse;
+use tract_onnx::tract_core::ops::scan::Scan;
 
 use crate::rules::{FROM_FILE, FROM_TYPES, Facts, Rule, domain_has};
 
@@ -75,6 +79,30 @@ pub(crate) fn check_typed(
         }
     }
     Ok(())
+}
+
+/// Checks a model whose constants have been computed, for what is left that no run gets through: tract counts
+/// the elements of such a slice by a symbol that it has forgotten by then.
+pub(crate) fn check_simplified(model: &TypedModel) -> Result<()> {
+    model.nodes.iter().try_for_each(|node| {
+        if node.op_is::<DynSlice>() {
+            return Err(unsupported(
+                "tract cannot run this `Slice`: `starts` and `ends` have to be known, or to come from shapes"
+                    .to_owned(),
+            ));
+        }
+        inner_models(node).into_iter().try_for_each(check_simplified)
+    })
+}
+
+fn inner_models(node: &TypedNode) -> Vec<&TypedModel> {
+    if let Some(scan) = node.op_as::<Scan>() {
+        return vec![&scan.body];
+    }
+    match node.op_as::<IfThenElse>() {
+        Some(branches) => vec![&branches.then_body, &branches.else_body],
+        None => Vec::new(),
+    }
 }
 
 fn check_rules(rules: &[Rule], facts: &Facts<'_>) -> Result<()> {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use tract_onnx::model::ParseResult;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 use tract_onnx::prelude::{DatumType, OutletId, Tensor};
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact};
@@ -79,17 +80,17 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         applies: |f| f.float("alpha", 1.0) != 1.0,
     },
     Rule {
+        operators: &["Cast"],
+        what: "it writes numbers as text in another form",
+        applies: |f| f.int("to", 0) == i64::from(DataType::String as i32),
+    },
+    Rule {
         operators: &["ConvTranspose"],
         what: "`auto_pad` together with `output_padding`",
         applies: |f| {
             f.text("auto_pad").starts_with("SAME")
                 && f.ints("output_padding").iter().any(|&p| p != 0)
         },
-    },
-    Rule {
-        operators: &["Dropout"],
-        what: "its mask before opset 12",
-        applies: |f| f.opset < 12 && f.node.output.get(1).is_some_and(|name| !name.is_empty()),
     },
     Rule {
         operators: &["Einsum"],
@@ -171,6 +172,11 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         applies: |f| f.opset < 7 && f.has("axis") && !aligned_at_the_end(f).unwrap_or(false),
     },
     Rule {
+        operators: &["CastLike"],
+        what: "it writes numbers as text in another form",
+        applies: |f| f.dtype(1) == Some(DatumType::String),
+    },
+    Rule {
         operators: &["ConvTranspose"],
         what: "`output_shape`, where the padding is an odd number of elements",
         applies: |f| f.has("output_shape") && !even_padding(f).unwrap_or(false),
@@ -185,6 +191,11 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         },
     },
     Rule {
+        operators: &["Dropout"],
+        what: "its mask before opset 12",
+        applies: |f| f.opset < 12 && f.uses_output(1),
+    },
+    Rule {
         operators: &["Pow"],
         what: "an input without elements",
         applies: |f| f.is_empty(0) || f.is_empty(1),
@@ -193,6 +204,16 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         operators: &["ReduceMax", "ReduceMin"],
         what: "an input without elements",
         applies: |f| f.is_empty(0),
+    },
+    Rule {
+        operators: &["Equal", "Pad", "ReduceMax", "ReduceMin"],
+        what: "bools, which it takes for numbers",
+        applies: |f| f.dtype(0) == Some(DatumType::Bool),
+    },
+    Rule {
+        operators: &["Pad", "Tile"],
+        what: "strings, which it takes for numbers",
+        applies: |f| f.dtype(0) == Some(DatumType::String),
     },
     Rule {
         operators: &["ReduceL2"],
@@ -454,6 +475,20 @@ impl<'a> Facts<'a> {
 
     fn input(&self, index: usize) -> Option<&'a InferenceFact> {
         self.fact(self.node.input.get(index)?)
+    }
+
+    /// Whether the model may use an output. What is not known is taken for used.
+    fn uses_output(&self, index: usize) -> bool {
+        let Some(name) = self.node.output.get(index).filter(|name| !name.is_empty()) else {
+            return false;
+        };
+        let Some(parsed) = self.parsed else {
+            return true;
+        };
+        let (model, outlet) = (&parsed.model, parsed.outlets_by_name.get(name));
+        outlet.is_none_or(|outlet| {
+            model.outputs.contains(outlet) || !model.outlet_successors(*outlet).is_empty()
+        })
     }
 
     fn dtype(&self, index: usize) -> Option<DatumType> {

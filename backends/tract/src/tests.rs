@@ -1,14 +1,17 @@
 //! What tract would answer wrongly: a model for each rule, which has to be refused, and for each repair,
 //! which has to give the right numbers. All are built here, as small as they can be.
 
+mod lite;
 mod model;
+mod values;
 
-use infer_core::{Call, Cancel, Dtype, Error, ErrorKind, Graph, Result, Tensor};
+use infer_core::{Call, Cancel, Error, ErrorKind, Tensor};
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
 use model::{Model, float, int, ints, text, texts, value};
+use values::{bools, integers, run, strings, tensor};
 
 /// An operator of one input of four elements.
 fn unary(opset: i64, op_type: &str, attributes: &[AttributeProto]) -> Model {
@@ -113,6 +116,38 @@ fn refused() -> Vec<(&'static str, Model)> {
                 &["y"],
                 &[int("axis", 1), int("inverse", 1), int("onesided", 1)],
             ),
+        ),
+        (
+            "`Cast` wrongly: it writes numbers",
+            unary(13, "Cast", &[int("to", 8)]),
+        ),
+        (
+            "`CastLike` wrongly: it writes numbers",
+            Model::new(15)
+                .x(&[2])
+                .input("like", DataType::String, &[1])
+                .node("CastLike", &["x", "like"], &["y"], &[]),
+        ),
+        (
+            "`Equal` wrongly: bools",
+            Model::new(13)
+                .input("x", DataType::Bool, &[2])
+                .node("Equal", &["x", "x"], &["y"], &[]),
+        ),
+        (
+            "`Tile` wrongly: strings",
+            Model::new(13)
+                .input("x", DataType::String, &[2])
+                .integers("twice", &[2])
+                .node("Tile", &["x", "twice"], &["y"], &[]),
+        ),
+        (
+            "`Slice`: `starts` and `ends` have to be known",
+            Model::new(13)
+                .x(&[6])
+                .input("start", DataType::Int64, &[1])
+                .integers("end", &[6])
+                .node("Slice", &["x", "start", "end"], &["y"], &[]),
         ),
         (
             "`Dropout` wrongly: its mask",
@@ -342,49 +377,6 @@ fn what_tract_gets_wrong_is_refused() {
             error.report()
         );
     }
-}
-
-fn run(graph: &dyn Graph, inputs: &[Tensor]) -> Result<Vec<f64>> {
-    let mut session = graph.session()?;
-    let mut last = None;
-    // Twice: the first run must leave nothing behind.
-    for _ in 0..2 {
-        let mut calls = [Call::new(inputs.to_vec(), Cancel::default())];
-        session.run(&mut calls);
-        let [call] = calls;
-        let outputs = call.result.expect("has run")?;
-        last = outputs.first().map(numbers);
-    }
-    Ok(last.expect("an output"))
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    let bytes = tensor.host().expect("in host memory");
-    let f32s = |chunk: &[u8]| f64::from(f32::from_le_bytes(chunk.try_into().expect("4 bytes")));
-    let i64s = |chunk: &[u8]| i64::from_le_bytes(chunk.try_into().expect("8 bytes")) as f64;
-    match tensor.dtype() {
-        Dtype::F32 => bytes.chunks_exact(4).map(f32s).collect(),
-        Dtype::I64 => bytes.chunks_exact(8).map(i64s).collect(),
-        Dtype::I8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
-        Dtype::U8 => bytes.iter().map(|&byte| f64::from(byte)).collect(),
-        dtype => panic!("no numbers of {dtype}"),
-    }
-}
-
-fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Tensor::copied_from(Dtype::F32, shape.to_vec(), &bytes).expect("a valid tensor")
-}
-
-fn integers(values: &[i64]) -> Tensor {
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Tensor::copied_from(Dtype::I64, vec![values.len()], &bytes).expect("a valid tensor")
 }
 
 /// A chain between `DequantizeLinear` and `QuantizeLinear`, from i8 to `to`, both of scale 1/64.
@@ -623,6 +615,34 @@ fn repaired() -> Vec<Repaired> {
             vec![6.0],
         ),
         (
+            "a mask that nothing uses",
+            Model::new(9)
+                .x(&[2])
+                .node("Dropout", &["x"], &["z", "mask"], &[])
+                .node("Neg", &["z"], &["y"], &[]),
+            vec![tensor(&[2], &[1.0, 2.0])],
+            vec![-1.0, -2.0],
+        ),
+        (
+            "a choice by bools",
+            Model::new(13)
+                .input("which", DataType::Bool, &[3])
+                .x(&[1])
+                .floats("other", &[], &[5.0])
+                .node("Where", &["which", "x", "other"], &["y"], &[]),
+            vec![bools(&[true, false, true]), tensor(&[1], &[2.0])],
+            vec![2.0, 5.0, 2.0],
+        ),
+        (
+            "strings compared",
+            Model::new(19)
+                .input("x", DataType::String, &[2, 1])
+                .input("to", DataType::String, &[2])
+                .node("Equal", &["x", "to"], &["y"], &[]),
+            vec![strings(&[2, 1], &["a", "b"]), strings(&[2], &["b", "a"])],
+            vec![0.0, 1.0, 1.0, 0.0],
+        ),
+        (
             "an output that is an input",
             Model::new(13)
                 .x(&[2])
@@ -722,4 +742,29 @@ fn hostile_expressions_end() {
         let error = model.load().err().expect("is refused");
         assert!(error.report().contains("expression"), "{}", error.report());
     }
+}
+
+#[test]
+fn strings_come_out_as_they_went_in() {
+    let graph = Model::new(13)
+        .input("x", DataType::String, &[1, 2])
+        .node("Identity", &["x"], &["y"], &[])
+        .load()
+        .expect("loads");
+    let run = |tensor: Tensor| {
+        let mut calls = [Call::new(vec![tensor], Cancel::default())];
+        graph.session().expect("a session").run(&mut calls);
+        let [call] = calls;
+        call.result.expect("has run")
+    };
+    let values = ["caf\u{e9}", ""];
+    let outputs = run(strings(&[1, 2], &values)).expect("runs");
+    assert_eq!(outputs[0].shape(), [1, 2]);
+    let got = outputs[0].strings().expect("strings");
+    assert_eq!(got, values.map(str::as_bytes));
+
+    let bytes: [&[u8]; 2] = [b"\xff", b""];
+    let bytes = Tensor::of_strings(vec![1, 2], &bytes).expect("a valid tensor");
+    let error = run(bytes).expect_err("no text");
+    assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);
 }

@@ -25,9 +25,6 @@ fn tract_conforms_but_for_what_it_refuses_by_name() {
     let refused = conformance::run(&Tract, &request);
     assert_eq!(
         refused,
-        [
-            "identity-bf16: tract has no tensors of dtype bf16 (`x`)",
-            "identity-bool: tract has no input tensors of dtype bool",
-        ]
+        ["identity-bf16: tract has no tensors of dtype bf16 (`x`)"]
     );
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use infer_core::{
-    Call, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session, Signature, Tensor,
-    TensorInfo,
+    Arithmetic, Call, Device, Dtype, Error, ErrorKind, Graph, Placement, Result, Session,
+    Signature, Tensor, TensorInfo,
 };
 use infer_models::{ImagePreparation, Model as ModelFiles, Scores};
 use serde::Serialize;
@@ -151,7 +151,7 @@ impl Graph for Constant {
     fn placement(&self) -> Placement {
         Placement {
             device: Device::Cpu,
-            precision: Dtype::F32,
+            precision: Arithmetic::F32,
             nodes: None,
             elsewhere: Vec::new(),
         }

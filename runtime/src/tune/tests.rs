@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use infer_core::testing::FakeBackend;
 use infer_core::{
-    Backend, Encoding, Graph, LoadRequest, Placement, Precision, Probe, Session, Signature,
+    Backend, Dtype, Encoding, Graph, LoadRequest, Placement, Precision, Probe, Session, Signature,
 };
 use infer_models::Manifest;
 
@@ -206,7 +206,7 @@ fn rows_are_in_the_order_of_their_median() {
                 min: time,
                 runs: 1,
                 runs_per_second: 1.0,
-                computes_in: Dtype::F32,
+                computes_in: Arithmetic::F32,
                 elsewhere: 0,
                 agreement: None,
             }

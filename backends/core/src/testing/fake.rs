@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::fake_model::{Behaviour, Model};
 use crate::{
-    Backend, Call, Cancel, Device, DeviceInfo, Dtype, Encoding, Error, ErrorKind, Graph,
+    Arithmetic, Backend, Call, Cancel, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph,
     LoadOptions, LoadRequest, Placement, Probe, Result, Session, Signature, Source,
 };
 
@@ -264,7 +264,7 @@ impl Graph for FakeGraph {
     fn placement(&self) -> Placement {
         Placement {
             device: self.device,
-            precision: Dtype::F32,
+            precision: Arithmetic::F32,
             nodes: None,
             elsewhere: Vec::new(),
         }
@@ -347,7 +347,7 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
     use crate::testing::conformance::{self, TestModel};
-    use crate::{Tensor, run_engine};
+    use crate::{Dtype, Tensor, run_engine};
 
     fn described(model: TestModel) -> LoadRequest {
         FakeBackend::request(&match model {
