@@ -20,6 +20,7 @@
 //! ```
 
 mod backends;
+pub mod bench;
 mod cache;
 mod compiled;
 mod config;

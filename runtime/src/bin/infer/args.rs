@@ -10,7 +10,10 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
-use infer::{Backends, DeviceChoice, DirGrant, EngineLibraries, Scheduling, Selection};
+use infer::{
+    Backends, Batching, DeviceChoice, DirGrant, EngineLibraries, Grants, Limits, Scheduling,
+    Selection,
+};
 use infer_core::{Device, LoadOptions, Performance, Precision};
 use infer_models::ModelRef;
 use tracing_subscriber::EnvFilter;
@@ -56,6 +59,7 @@ pub(crate) struct Verbosity {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Bench(Box<BenchArgs>),
     Inspect(InspectArgs),
     Devices(DevicesArgs),
     Compile(CompileArgs),
@@ -95,6 +99,121 @@ pub(crate) struct RunArgs {
     /// Arguments for the guest, after `--`
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// Measure how long a model or a guest takes, by the number of callers at one time.
+///
+/// Each caller starts anew when it is done: runs of a model with made-up inputs, or new instances of a guest, whose
+/// output is thrown away. Nothing else should keep the machine busy meanwhile.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infer bench efficientnet-lite0
+  infer bench detect.onnx --shape x=1,3,640,640 --concurrency 1:8 --time 10s --json
+  infer bench batched.onnx --concurrency 8 --max-batch 8 --max-delay 2ms
+  infer bench classify.wasm --model efficientnet-lite0 --dir photos -- photos/coffee.png")]
+pub(crate) struct BenchArgs {
+    /// A model, as for `infer run --model`, or a guest
+    #[arg(value_name = "MODEL|GUEST", value_hint = ValueHint::FilePath)]
+    pub(crate) subject: String,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) batching: BatchingArgs,
+    #[command(flatten)]
+    pub(crate) models: ModelArgs,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Arguments for the guest, after `--`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// How much work is asked for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct LoadArgs {
+    /// Callers at one time: `1,2,4`, or from first to last (`1:8`), or in steps (`1:8:2`)
+    #[arg(long, value_name = "NUMBERS", default_value = "1", value_parser = parse_levels)]
+    pub(crate) concurrency: Levels,
+    /// How long each number of callers is measured: 500ms, 5s, 1m
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) time: Duration,
+    /// How long it runs before that without being measured
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
+    pub(crate) warm_up: Duration,
+    /// A model's input's shape: `x=1,3,224,224`. Dynamic dimensions of other inputs are 1. Repeatable
+    #[arg(long = "shape", value_name = "INPUT=DIMENSIONS", value_parser = parse_shape)]
+    pub(crate) shapes: Vec<(String, Vec<usize>)>,
+}
+
+/// Numbers of callers.
+#[derive(Clone, Debug)]
+pub(crate) struct Levels(pub(crate) Vec<NonZeroUsize>);
+
+/// Whether calls of several callers are one run of the engine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Batching")]
+pub(crate) struct BatchingArgs {
+    /// Make calls of several callers one run of at most so many rows. The model's first dimension must be dynamic in
+    /// every input and output [default: no batches]
+    #[arg(long, value_name = "NUMBER")]
+    max_batch: Option<NonZeroUsize>,
+    /// How long a call may wait for others [default: only as long as the engine is busy]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "max_batch")]
+    max_delay: Option<Duration>,
+}
+
+impl BatchingArgs {
+    pub(crate) fn scheduling(&self) -> Scheduling {
+        Scheduling {
+            batching: self.max_batch.map(|max_batch| Batching {
+                max_batch,
+                max_delay: self.max_delay.unwrap_or_default(),
+            }),
+            ..Scheduling::default()
+        }
+    }
+}
+
+impl BenchArgs {
+    pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
+        Ok(Selection {
+            scheduling: self.batching.scheduling(),
+            ..self.selection.selection()?
+        })
+    }
+
+    /// Fails for what only a guest can use.
+    pub(crate) fn check_for_a_model(&self) -> anyhow::Result<()> {
+        let guests_alone = [
+            ("--model", self.models.models.is_empty()),
+            ("--dir", self.grants.dirs.is_empty()),
+            ("arguments after `--`", self.args.is_empty()),
+        ];
+        match guests_alone.iter().find(|(_, absent)| !absent) {
+            Some((what, _)) => {
+                anyhow::bail!("expected a guest (a .wasm file) for {what}, got a model")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Fails for what only a model can use.
+    pub(crate) fn check_for_a_guest(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.load.shapes.is_empty(),
+            "expected a model for --shape, got a guest, which makes its inputs itself"
+        );
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +290,31 @@ impl LibraryArgs {
             onnxruntime: self.ort_lib.clone(),
             openvino: self.openvino_lib.clone(),
         })?)
+    }
+}
+
+impl GrantArgs {
+    pub(crate) fn grants(&self, devices: Vec<Device>, engine: &Selection) -> Grants {
+        Grants {
+            dirs: self.dirs.clone(),
+            env: self.env.clone(),
+            network: self.net,
+            load: self.allow_load,
+            devices,
+            engine: engine.clone(),
+        }
+    }
+}
+
+impl LimitArgs {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            timeout: self.timeout,
+            fuel: self.fuel,
+            memory: usize::try_from(self.max_memory).unwrap_or(usize::MAX),
+            tensor_bytes: self.max_tensor_bytes,
+            handles: self.max_handles,
+        }
     }
 }
 
@@ -509,6 +653,35 @@ fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
     count.map_err(|_| "expected a number above 0".to_owned())
 }
 
+/// The most numbers of callers, and callers.
+const MOST_CALLERS: usize = 4096;
+
+fn parse_levels(text: &str) -> Result<Levels, String> {
+    let wrong =
+        || format!("expected numbers from 1 to {MOST_CALLERS}: 4, or 1,2,4, or 1:8, or 1:8:2");
+    let number = |text: &str| {
+        let number = text.trim().parse().ok().and_then(NonZeroUsize::new);
+        number
+            .filter(|number| number.get() <= MOST_CALLERS)
+            .ok_or_else(wrong)
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (first, last, step) = match parts[..] {
+        [_] => {
+            let numbers = text.split(',').map(number);
+            return Ok(Levels(numbers.collect::<Result<_, _>>()?));
+        }
+        [first, last] => (number(first)?, number(last)?, NonZeroUsize::MIN),
+        [first, last, step] => (number(first)?, number(last)?, number(step)?),
+        _ => return Err(wrong()),
+    };
+    if first > last {
+        return Err(wrong());
+    }
+    let numbers = (first.get()..=last.get()).step_by(step.get());
+    Ok(Levels(numbers.filter_map(NonZeroUsize::new).collect()))
+}
+
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let wrong = || "expected INPUT=DIMENSIONS, such as x=1,3,224,224".to_owned();
     let (name, dimensions) = text.rsplit_once('=').ok_or_else(wrong)?;
@@ -602,6 +775,7 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds = match &text[digits.len()..] {
+        "us" => 0.000_001,
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
@@ -689,6 +863,23 @@ mod tests {
         assert_eq!(parse_shape("scalar="), shape("scalar", &[]));
         for wrong in ["", "x", "=1", "x=1,", "x=-1", "x=?"] {
             assert!(parse_shape(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_callers() {
+        let levels = |text: &str| -> Option<Vec<usize>> {
+            let levels = parse_levels(text).ok()?.0;
+            Some(levels.into_iter().map(usize::from).collect())
+        };
+        assert_eq!(levels("4"), Some(vec![4]));
+        assert_eq!(levels("1, 2,8"), Some(vec![1, 2, 8]));
+        assert_eq!(levels("1:4"), Some(vec![1, 2, 3, 4]));
+        assert_eq!(levels("2:9:3"), Some(vec![2, 5, 8]));
+        for wrong in [
+            "", "0", "1:", "4:1", "1:2:0", "1:2:3:4", "x", "1,", "4097", "-1",
+        ] {
+            assert_eq!(levels(wrong), None, "{wrong}");
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Status> {
     Ok(Status::Success)
 }
 
-fn is_guest(path: &Path) -> anyhow::Result<bool> {
+pub(crate) fn is_guest(path: &Path) -> anyhow::Result<bool> {
     if matches!(Content::of_file(path)?, Content::Wasm) {
         return Ok(true);
     }

@@ -3,6 +3,7 @@
 //! One file per subcommand. Data goes to stdout, everything else to stderr.
 
 mod args;
+mod bench;
 mod compile;
 mod completions;
 mod devices;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     output::quiet_engine_panics();
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Compile(args) => compile::compile(&args),

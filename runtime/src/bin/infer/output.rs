@@ -1,6 +1,7 @@
 //! What goes to a person: errors with causes and hints on stderr, data on stdout.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -74,6 +75,40 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Columns as wide as their widest cell.
+pub(crate) fn table(lines: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = lines.iter().map(|line| line[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
+    let shown = lines.iter().map(|line| {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    });
+    shown.collect()
+}
+
+/// A time for people, with three digits that matter.
+pub(crate) fn time(time: Duration) -> String {
+    let microseconds = time.as_secs_f64() * 1e6;
+    let (value, unit) = match microseconds {
+        small if small < 1e3 => (small, "us"),
+        middle if middle < 1e6 => (middle / 1e3, "ms"),
+        large => (large / 1e6, "s"),
+    };
+    let digits = match value {
+        small if small < 10.0 => 2,
+        middle if middle < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
 /// A bar on a terminal; nothing where stderr is a file or a pipe.
 pub(crate) fn progress_bar() -> anyhow::Result<ProgressBar> {
     if !io::stderr().is_terminal() {
@@ -93,4 +128,33 @@ pub(crate) fn quiet_engine_panics() {
             usual(panic);
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (nanoseconds, expected) in [
+            (1_234, "1.23 us"),
+            (45_678, "45.7 us"),
+            (678_901, "679 us"),
+            (12_345_678, "12.3 ms"),
+            (2_500_000_000, "2.50 s"),
+        ] {
+            assert_eq!(time(Duration::from_nanos(nanoseconds)), expected);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let line = |cell: &str| vec![cell.to_owned(); 3];
+        let shown = table(&[line("a"), line("long"), line("é")]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].starts_with("a     a     a"), "{shown}");
+        assert!(lines[1].starts_with("long  long"), "{shown}");
+        assert!(lines[2].starts_with("é     é"), "{shown}");
+        assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
 }

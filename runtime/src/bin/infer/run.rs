@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use infer::{
-    Backends, DeviceChoice, End, Engine, EngineConfig, Grants, Guest, GuestCache, Instance, Limits,
+    Backends, DeviceChoice, End, Engine, EngineConfig, Guest, GuestCache, Instance, Model,
     Registry, Selection,
 };
 use infer_core::Device;
 use infer_models::ModelStore;
 
-use crate::args::RunArgs;
+use crate::args::{ModelArgs, RunArgs, SelectionArgs};
 use crate::output;
 use crate::status::Status;
 use crate::stdio::Stdout;
@@ -29,13 +29,13 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     let selection = args.selection.selection()?;
     let device = granted_device(&backends, &selection)?;
     let compiling = Compiling::start(&args);
-    let registry = open_models(&args, &backends, &selection);
+    let registry = open_models((&args.models, &args.selection), &backends, &selection);
     let Some(guest) = compiling.wait()? else {
         return Ok(timed_out(
             "the guest took too long to compile (--timeout)".to_owned(),
         ));
     };
-    let registry = registry?;
+    let (registry, _) = registry?;
     let instance = instance(args, (device, selection), registry, backends)?;
     // It does input, output and timers on this thread: the guest has one of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -104,7 +104,7 @@ impl Compiling {
     }
 }
 
-fn prepare_guest(
+pub(crate) fn prepare_guest(
     engine: &Engine,
     path: &Path,
     trusted: bool,
@@ -134,7 +134,10 @@ pub(crate) fn read_guest(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The device that a guest may load models of its own on, beside the processor. One that cannot be used is an error,
 /// whether or not there are models to run on it.
-fn granted_device(backends: &Backends, selection: &Selection) -> anyhow::Result<Option<Device>> {
+pub(crate) fn granted_device(
+    backends: &Backends,
+    selection: &Selection,
+) -> anyhow::Result<Option<Device>> {
     match selection.device {
         // No engine is opened to find that out.
         DeviceChoice::Auto | DeviceChoice::Exactly(Device::Cpu) => Ok(None),
@@ -142,25 +145,26 @@ fn granted_device(backends: &Backends, selection: &Selection) -> anyhow::Result<
     }
 }
 
-fn open_models(
-    args: &RunArgs,
+/// Opens models; gives them by name, and in the order in which they were named.
+pub(crate) fn open_models(
+    (models, choice): (&ModelArgs, &SelectionArgs),
     backends: &Backends,
     selection: &Selection,
-) -> anyhow::Result<Registry> {
-    let mut registry = Registry::default();
-    if args.models.models.is_empty() {
-        return Ok(registry);
+) -> anyhow::Result<(Registry, Vec<Arc<Model>>)> {
+    let (mut registry, mut opened) = (Registry::default(), Vec::new());
+    if models.models.is_empty() {
+        return Ok((registry, opened));
     }
     let store = ModelStore::from_environment()?;
-    let tuned = args.selection.tuned()?;
-    for reference in &args.models.models {
-        let opened = reference.open(&store).and_then(|files| {
+    let tuned = choice.tuned()?;
+    for reference in &models.models {
+        let model = reference.open(&store).and_then(|files| {
             let selection = tune::selection(tuned.as_ref(), selection, (&files, backends));
-            infer::open_model(backends, &files, &selection, &mut registry).map(drop)
+            infer::open_model(backends, &files, &selection, &mut registry)
         });
-        opened.with_context(|| format!("cannot open the model `{reference}`"))?;
+        opened.push(model.with_context(|| format!("cannot open the model `{reference}`"))?);
     }
-    Ok(registry)
+    Ok((registry, opened))
 }
 
 fn instance(
@@ -176,21 +180,8 @@ fn instance(
     let devices = [Device::Cpu].into_iter().chain(device).collect();
     Ok(Instance {
         args: std::iter::once(name).chain(args.args).collect(),
-        grants: Grants {
-            dirs: args.grants.dirs,
-            env: args.grants.env,
-            network: args.grants.net,
-            load: args.grants.allow_load,
-            devices,
-            engine,
-        },
-        limits: Limits {
-            timeout: args.limits.timeout,
-            fuel: args.limits.fuel,
-            memory: usize::try_from(args.limits.max_memory).unwrap_or(usize::MAX),
-            tensor_bytes: args.limits.max_tensor_bytes,
-            handles: args.limits.max_handles,
-        },
+        grants: args.grants.grants(devices, &engine),
+        limits: args.limits.limits(),
         registry: Arc::new(registry),
         backends,
         stdin: Box::new(tokio::io::stdin()),

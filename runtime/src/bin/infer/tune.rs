@@ -126,7 +126,7 @@ fn show(bar: &ProgressBar, progress: &Progress<'_>) {
         }
         // What is measured is not lost with an interrupted command: -v has it.
         Progress::Done(Row { setting, result }) => bar.suspend(|| match result {
-            Ok(measured) => tracing::info!("{setting}: median {}", time(measured.median)),
+            Ok(measured) => tracing::info!("{setting}: median {}", output::time(measured.median)),
             Err(error) => tracing::info!("{setting}: {}", error.report()),
         }),
     }
@@ -160,7 +160,7 @@ fn text(report: &Report, best: Option<&Row>, saved: Option<&Path>) -> String {
     let lines: Vec<Vec<String>> = std::iter::once(titles).chain(measured).collect();
     let mut text = String::new();
     if lines.len() > 1 {
-        text += &table(&lines);
+        text += &output::table(&lines);
     }
     text += &failures(&report.rows);
     if let Some(best) = best {
@@ -215,11 +215,11 @@ fn cells(Row { setting, .. }: &Row, measured: &Measured) -> Vec<String> {
             .threads
             .map_or("-".to_owned(), |threads| threads.to_string()),
         precision,
-        time(measured.median),
-        time(measured.p95),
-        time(measured.min),
+        output::time(measured.median),
+        output::time(measured.p95),
+        output::time(measured.min),
         format!("{:.1}", measured.runs_per_second),
-        time(measured.load),
+        output::time(measured.load),
         measured
             .agreement
             .as_ref()
@@ -237,40 +237,6 @@ fn agreement(agreement: &Agreement) -> String {
         distance if distance.is_finite() => format!("{distance:.1e}, {top}"),
         _ => format!("none, {top}"),
     }
-}
-
-/// Columns as wide as their widest cell.
-fn table(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = lines.iter().map(|line| line[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
-    let shown = lines.iter().map(|line| {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    });
-    shown.collect()
-}
-
-/// A time for people, with three digits that matter.
-fn time(time: Duration) -> String {
-    let microseconds = time.as_secs_f64() * 1e6;
-    let (value, unit) = match microseconds {
-        small if small < 1e3 => (small, "us"),
-        middle if middle < 1e6 => (middle / 1e3, "ms"),
-        large => (large / 1e6, "s"),
-    };
-    let digits = match value {
-        small if small < 10.0 => 2,
-        middle if middle < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$} {unit}")
 }
 
 #[derive(Serialize)]
@@ -361,30 +327,6 @@ fn row_document(Row { setting, result }: &Row) -> RowDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_three_digits() {
-        for (nanoseconds, expected) in [
-            (1_234, "1.23 us"),
-            (45_678, "45.7 us"),
-            (678_901, "679 us"),
-            (12_345_678, "12.3 ms"),
-            (2_500_000_000, "2.50 s"),
-        ] {
-            assert_eq!(time(Duration::from_nanos(nanoseconds)), expected);
-        }
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let line = |cell: &str| vec![cell.to_owned(); TITLES.len()];
-        let shown = table(&[line("a"), line("long"), line("é")]);
-        let lines: Vec<&str> = shown.lines().collect();
-        assert!(lines[0].starts_with("a     a     a"), "{shown}");
-        assert!(lines[1].starts_with("long  long"), "{shown}");
-        assert!(lines[2].starts_with("é     é"), "{shown}");
-        assert!(lines.iter().all(|line| !line.ends_with(' ')));
-    }
 
     #[test]
     fn what_was_not_named_is_not_taken() {
