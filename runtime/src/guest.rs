@@ -256,7 +256,7 @@ impl Guest {
         let usage = Usage::new(&instance.limits);
         let running = async {
             let run = self.prepare(instance, usage.clone())?;
-            Ok(run.to_end().await)
+            Ok(run.drive().await)
         };
         let end = caught(running).await.unwrap_or_else(End::Failed);
         Outcome { end, usage }
@@ -273,7 +273,7 @@ impl Guest {
             },
         )?;
         let runtime = tokio::runtime::Handle::current();
-        let work = move || runtime.block_on(run.to_end());
+        let work = move || runtime.block_on(run.drive());
         let running = self.engine.threads().run("infer-guest", THREAD_STACK, work);
         tokio::select! {
             biased;
@@ -410,7 +410,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end(mut self) -> End {
+    async fn drive(mut self) -> End {
         let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
         let call = start(&self.program, &mut self.store);
         let result = tokio::select! {

@@ -208,3 +208,107 @@ async fn a_guest_that_is_no_command_is_refused_with_a_remedy() {
         );
     }
 }
+
+/// A module that runs until it is stopped.
+const ENDLESS: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
+
+/// A module that ends at once.
+const SHORT: &str = r#"(module (func (export "_start")))"#;
+
+fn guest_of(engine: &Engine, text: &str) -> Arc<Guest> {
+    let bytes = wat::parse_str(text).expect("valid text");
+    Arc::new(Guest::compile(engine, &bytes).expect("a guest"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_is_an_error_and_empties_again() {
+    let config = EngineConfig {
+        instances: Some(2),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(&config).expect("an engine");
+    let (endless, short) = (guest_of(&engine, ENDLESS), guest_of(&engine, SHORT));
+    let registry = Arc::default();
+    let timeout = Some(Duration::from_millis(500));
+    let ended = async |number| at_once(number, &endless, &registry, &[], timeout).await;
+    let ends: Vec<End> = ended(6).await.into_iter().map(|ran| ran.end).collect();
+    let timed_out = |end: &&End| matches!(end, End::TimedOut(_));
+    assert_eq!(ends.iter().filter(timed_out).count(), 2, "{ends:?}");
+    for end in ends.iter().filter(|end| !timed_out(end)) {
+        match end {
+            End::Failed(error) => {
+                assert!(error.to_string().contains("as many instances"), "{error}");
+            }
+            end => panic!("{end:?}"),
+        }
+    }
+    // On a busy machine one may have been given up, and keeps its place until it is stopped.
+    while engine.abandoned_threads() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 0..10 {
+        let ran = common::run(&short, common::instance(&[], Arc::default()), Vec::new()).await;
+        assert!(matches!(ran.end, End::Exited(0)), "{:?}", ran.end);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_on_the_caller_s_thread_stops_at_its_deadline_too() {
+    let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+    let (endless, short) = (guest_of(&engine, ENDLESS), guest_of(&engine, SHORT));
+    let instance = |timeout| {
+        let mut instance = common::instance(&[], Arc::default());
+        instance.limits.timeout = Some(timeout);
+        instance
+    };
+    for _ in 0..3 {
+        let end = endless.run_here(instance(Duration::from_millis(20))).await;
+        assert!(matches!(end.end, End::TimedOut(_)), "{:?}", end.end);
+        let end = short.run_here(instance(Duration::MAX)).await.end;
+        assert!(matches!(end, End::Exited(0)), "{end:?}");
+        let end = short.run(instance(Duration::MAX)).await.end;
+        assert!(matches!(end, End::Exited(0)), "{end:?}");
+    }
+    // One that waits, for input that does not come.
+    let mut waiting = instance(Duration::from_millis(20));
+    let (_held, input) = tokio::io::duplex(1);
+    waiting.stdin = Box::new(wasmtime_wasi::cli::AsyncStdinStream::new(input));
+    let mut registry = Registry::default();
+    common::add_model(&mut registry, "network");
+    waiting.registry = Arc::new(registry);
+    let hold = common::guest("hold", Abi::Component);
+    let end = hold.run_here(waiting).await.end;
+    assert!(matches!(end, End::TimedOut(_)), "{end:?}");
+}
+
+/// What a guest left in a pooled memory or table is not there for the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooled_memory_is_as_new_for_the_next_instance() {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 4)
+        (data (i32.const 70000) "\07")
+        (global $at (mut i32) (i32.const 0))
+        (func (export "_start")
+            (if (i32.ne (i32.load8_u (i32.const 70000)) (i32.const 7)) (then (call $exit (i32.const 1))))
+            (i32.store8 (i32.const 70000) (i32.const 0))
+            (loop $next
+                (if (i32.load8_u (global.get $at)) (then (call $exit (i32.const 2))))
+                (i32.store8 (global.get $at) (i32.const 255))
+                (global.set $at (i32.add (global.get $at) (i32.const 1)))
+                (br_if $next (i32.lt_u (global.get $at) (i32.const 262144))))
+            (call $exit (i32.const 0))))"#;
+    let config = EngineConfig {
+        instances: Some(1),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(&config).expect("an engine");
+    let guest = guest_of(&engine, text);
+    for _ in 0..20 {
+        let end = guest
+            .run_here(common::instance(&[], Arc::default()))
+            .await
+            .end;
+        assert!(matches!(end, End::Exited(0)), "{end:?}");
+    }
+}

@@ -94,7 +94,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// Compile the guest anew, and keep nothing of it. Else what was compiled is kept in this user's folder of caches
-    #[arg(long, help_heading = "Options")]
+    #[arg(long)]
     pub(crate) no_cache: bool,
     /// Arguments for the guest, after `--`
     #[arg(last = true, value_name = "ARGS")]
