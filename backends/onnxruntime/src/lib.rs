@@ -4,10 +4,12 @@
 //! [`OnnxRuntime`] finds and opens the engine's library when it is first asked (`library`) and what a GPU
 //! needs (`cuda`); it refuses what the engine answers wrongly (`rules`), loads a model (`load`) and runs it
 //! (`graph`). Tensors cross in `values` without a copy: inputs are the host's own buffers, outputs the
-//! engine's. `api` has the calls into the C library that `ort` does not offer.
+//! engine's. `api` has the calls into the C library that `ort` does not offer, `direct` one for who measures
+//! this backend.
 
 mod api;
 mod cuda;
+mod direct;
 mod graph;
 mod library;
 mod load;
@@ -22,7 +24,10 @@ use infer_core::{
     Probe, Result,
 };
 
+pub use direct::run_bound;
+
 use library::Library;
+use ort::environment::Environment;
 
 /// The name of the engine, in messages too.
 const NAME: &str = "onnxruntime";
@@ -44,8 +49,31 @@ impl OnnxRuntime {
         }
     }
 
+    /// The engine's environment with what `device` takes opened, for whoever drives the engine without this backend
+    /// beside it: `ort` allows one environment in a process.
+    ///
+    /// # Errors
+    /// `NotFound` where the engine is missing or cannot use the device, `UnsupportedOperation` for one that it never
+    /// runs on.
+    pub fn environment(&self, device: Device) -> Result<Environment> {
+        Ok(self.library_for(device)?.environment.clone())
+    }
+
     fn library(&self) -> Result<Arc<Library>> {
         Library::open(&self.candidates)
+    }
+
+    fn library_for(&self, device: Device) -> Result<Arc<Library>> {
+        let library = self.library()?;
+        match device {
+            Device::Cpu => {}
+            Device::Gpu(_) => cuda::device(&library, &self.cuda_folders, device)?,
+            Device::Npu => {
+                let message = "ONNX Runtime runs on cpu and gpu here, got npu";
+                return Err(Error::new(ErrorKind::UnsupportedOperation, message));
+            }
+        }
+        Ok(library)
     }
 }
 
@@ -88,15 +116,7 @@ impl Backend for OnnxRuntime {
             );
             return Err(Error::new(ErrorKind::InvalidEncoding, message));
         }
-        let library = self.library()?;
-        match request.device {
-            Device::Cpu => {}
-            Device::Gpu(_) => cuda::device(&library, &self.cuda_folders, request.device)?,
-            Device::Npu => {
-                let message = "ONNX Runtime runs on cpu and gpu here, got npu";
-                return Err(Error::new(ErrorKind::UnsupportedOperation, message));
-            }
-        }
+        let library = self.library_for(request.device)?;
         Ok(Arc::new(load::load(&library, request, cancel)?))
     }
 }
