@@ -68,6 +68,8 @@ def read(places):
 
 def measure(places, environment, given):
     all_works = works.works(places, lambda name: machine.model_file(places, environment, name))
+    for work in all_works:
+        places.link_peer_model(work.model, work.file)
     effort = Effort.quick() if given.quick else Effort.full()
     if given.rounds:
         effort = dataclasses.replace(effort, rounds=given.rounds, processes=given.rounds)

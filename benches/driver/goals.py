@@ -53,16 +53,6 @@ def start(name, figure):
     return find
 
 
-def instance(name, figure):
-    def find(results):
-        for row in (results.get("instances") or {}).get("rows", []):
-            if row["side"] == name:
-                return row[figure]["median"]
-        return None
-
-    return find
-
-
 def slower_than_python(work):
     found = call(work, "python", "ratio")
 

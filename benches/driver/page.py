@@ -6,6 +6,7 @@ import goals
 import plots
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MISSING = "Not measured in this run."
 
 
 def time(nanoseconds):
@@ -104,7 +105,7 @@ def is_copy(result):
 
 def call_plot(results):
     panels = []
-    for result in filter(is_copy, results["calls"]):
+    for result in results:
         bars = []
         for row in result["rows"]:
             if row["helper"] or row["reference"] == row["side"]:
@@ -120,9 +121,7 @@ def scaled(spread, change):
 
 def network_plot(results):
     panels = []
-    for result in results["calls"]:
-        if is_copy(result):
-            continue
+    for result in results:
         bars = []
         for row in result["rows"]:
             if row["reference"] == row["side"]:
@@ -151,18 +150,23 @@ def written(results):
     goal_rows = goals.table(results)
     with open(os.path.join(HERE, "page.md"), encoding="utf-8") as file:
         template = file.read()
+    copies = [result for result in results["calls"] if is_copy(result)]
+    networks = [result for result in results["calls"] if not is_copy(result)]
+    started = results["processes"]
     parts = {
         "machine": machine(results["about"]),
         "goals": markdown(("goal", "at most", "measured", "reached"), goal_rows),
-        "calls": "\n\n".join(calls_table(result) for result in results["calls"] if is_copy(result)),
-        "networks": "\n\n".join(network_table(result) for result in results["calls"] if not is_copy(result)),
-        "processes": process_tables(results["processes"]) if results["processes"] else "Not measured.",
+        "calls": "\n\n".join(map(calls_table, copies)) or MISSING,
+        "networks": "\n\n".join(map(network_table, networks)) or MISSING,
+        "processes": process_tables(started) if started else MISSING,
     }
-    text = template
     for name, part in parts.items():
-        text = text.replace("{%s}" % name, part)
-    files = {"performance.md": text.rstrip() + "\n", "performance/calls.svg": call_plot(results)}
-    files["performance/networks.svg"] = network_plot(results)
-    if results["processes"]:
-        files["performance/processes.svg"] = process_plot(results["processes"])
+        template = template.replace("{%s}" % name, part)
+    files = {"performance.md": template.rstrip() + "\n"}
+    if copies:
+        files["performance/calls.svg"] = call_plot(copies)
+    if networks:
+        files["performance/networks.svg"] = network_plot(networks)
+    if started:
+        files["performance/processes.svg"] = process_plot(started)
     return files

@@ -19,7 +19,6 @@ class Places:
     work: str = "target/bench"
     infer: str = "target/release/infer"
     native: str = "target/release/native-worker"
-    instances: str = "target/release/instances"
     peer: str = "target/peers/release/wasmtime-peer"
     python: str = "target/bench/venv/bin/python"
     light: str = "target/conformance/onnx-1.22.0/light"
@@ -29,17 +28,18 @@ class Places:
         target = {"component": "wasm32-wasip2", "preview1": "wasm32-wasip1"}[abi]
         return "guest-examples/target/%s/release/%s.wasm" % (target, name)
 
-    def peer_model(self, name, file):
-        """A folder as the peer wants it, named as the model, with a link to its file."""
-        folder = os.path.join(self.work, "peer-models", name)
+    def peer_model(self, name):
+        """A folder as the peer wants it: named as the model, with `model.onnx` in it."""
+        return os.path.join(self.work, "peer-models", name)
+
+    def link_peer_model(self, name, file):
+        """Puts a link to the model's file there."""
+        folder = self.peer_model(name)
         os.makedirs(folder, exist_ok=True)
         link = os.path.join(folder, "model.onnx")
-        target = os.path.realpath(file)
-        if not os.path.islink(link) or os.readlink(link) != target:
-            if os.path.lexists(link):
-                os.remove(link)
-            os.symlink(target, link)
-        return folder
+        if os.path.lexists(link):
+            os.remove(link)
+        os.symlink(os.path.realpath(file), link)
 
     def environment(self, library):
         """Variables for every child: the one engine's library, and compile caches of the benchmark's own."""
@@ -55,12 +55,11 @@ class Effort:
 
     rounds: int
     processes: int
-    instances: int
 
     @staticmethod
     def full():
-        return Effort(rounds=40, processes=40, instances=20)
+        return Effort(rounds=40, processes=40)
 
     @staticmethod
     def quick():
-        return Effort(rounds=4, processes=5, instances=2)
+        return Effort(rounds=4, processes=5)

@@ -35,8 +35,8 @@ def by_infer(places, abi, work, options):
 
 def by_peer(places, abi, work):
     """wasmtime's own program with its own wasi-nn."""
-    folder = places.peer_model(work.model, work.file)
-    return (places.peer, "run", "-S", "nn", "-S", "nn-graph=onnx::" + folder, places.guest(abi, "worker"))
+    graph = "nn-graph=onnx::" + places.peer_model(work.model)
+    return (places.peer, "run", "-S", "nn", "-S", graph, places.guest(abi, "worker"))
 
 
 def natively(places, work, options):

@@ -72,7 +72,7 @@ def works(places, installed):
 
 def chosen(all_works, names):
     """Those that were asked for; all where none was."""
-    known = [work.name for work in all_works] + ["processes", "instances"]
+    known = [work.name for work in all_works] + ["processes"]
     for name in names:
         if name not in known:
             raise Failure("expected a work, got `%s`" % name, "one of: %s" % ", ".join(known))
