@@ -15,6 +15,7 @@ import calls  # noqa: E402
 import containers  # noqa: E402
 import machine  # noqa: E402
 import page  # noqa: E402
+import parts  # noqa: E402
 import processes  # noqa: E402
 import works  # noqa: E402
 from settings import Effort, Failure, Places  # noqa: E402
@@ -39,11 +40,18 @@ def say(line):
         print("\r\033[K" + line, end="", file=sys.stderr, flush=True)
 
 
+def warn_of_load():
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print("warning: the machine is busy (load %.1f): figures will be noisy" % load, file=sys.stderr)
+
+
 def main():
     given, places = arguments(), Places()
     os.makedirs(places.work, exist_ok=True)
     if given.page:
         return write(page.written(read(places)))
+    warn_of_load()
     environment = places.environment(machine.library(places))
     if given.containers:
         result = containers.measure(places, environment, given.quick, say)
@@ -74,11 +82,15 @@ def measure(places, environment, given):
     if given.rounds:
         effort = dataclasses.replace(effort, rounds=given.rounds, processes=given.rounds)
     some = works.chosen(all_works, given.only)
-    results = {"about": machine.describe(places, environment), "rounds": effort.rounds, "calls": [], "processes": None}
+    results = {"about": machine.describe(places, environment), "rounds": effort.rounds, "calls": []}
+    results.update(processes=None, parts=None)
     for work in some:
         results["calls"].append(calls.measure(places, work, environment, effort.rounds, say))
     if not given.only or "processes" in given.only:
         results["processes"] = processes.measure(places, all_works, environment, effort.processes, say)
+    if not given.only or "parts" in given.only:
+        say("parts")
+        results["parts"] = parts.measure(environment, given.quick)
     say("")
     return results
 

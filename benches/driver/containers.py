@@ -224,7 +224,8 @@ def bundle(folder, name, command, files):
         config = json.load(file)
     config["process"]["terminal"] = False
     config["process"]["args"] = command
-    config["process"]["env"] = ["PYTHONPATH=/app/packages", "PATH=/usr/bin"]
+    # The engine writes into its home when it is imported.
+    config["process"]["env"] = ["PYTHONPATH=/app/packages", "PATH=/usr/bin", "HOME=/dev/shm", "XDG_CACHE_HOME=/dev/shm"]
     config["root"] = {"path": os.path.join(folder, "rootfs"), "readonly": True}
     for source, target in files:
         # What is mounted upon must be there in a root that is only read.

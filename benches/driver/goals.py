@@ -53,6 +53,16 @@ def start(name, figure):
     return find
 
 
+def part(group, title):
+    def find(results):
+        for row in (results.get("parts") or {}).get("rows", []):
+            if (row["group"], row["title"]) == (group, title):
+                return row["nanoseconds"]["median"]
+        return None
+
+    return find
+
+
 def slower_than_python(work):
     found = call(work, "python", "ratio")
 
@@ -84,6 +94,10 @@ def goals():
                  start("infer-squeezenet-" + abi, "ratio"), times),
             Goal("process, `hello`, %s" % abi, 8e6, "8.0 ms", start("infer-hello-" + abi, "nanoseconds"), milliseconds),
         ]  # fmt: skip
+    found.append(
+        Goal("a new instance of `hello`, component: run and drop", 25_000, "25.00 µs",
+             part("hello", "infer, run here and drop"), microseconds)
+    )  # fmt: skip
     for work, title in (("squeezenet", "SqueezeNet 1.0"), ("efficientnet-lite0", "EfficientNet-lite0"), ("resnet50", "ResNet-50")):
         found.append(
             Goal("%s: the native side over its Python twin" % title, 1.05, "+5.0 %", slower_than_python(work), percent)

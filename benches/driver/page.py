@@ -99,6 +99,17 @@ def process_tables(result):
     return "\n\n".join(parts)
 
 
+def parts_tables(result):
+    """What criterion measured, a table for each of its groups."""
+    groups = {}
+    for row in result["rows"]:
+        groups.setdefault(row["group"], []).append((row["title"], with_spread(row["nanoseconds"], time)))
+    tables = [
+        "### The guest `%s`\n%s" % (group, markdown(("part", "time"), rows)) for group, rows in groups.items()
+    ]
+    return "\n\n".join(tables)
+
+
 def is_copy(result):
     return result["work"].startswith("identity")
 
@@ -155,10 +166,12 @@ def written(results):
     started = results["processes"]
     parts = {
         "machine": machine(results["about"]),
+        "rounds": str(results["rounds"]),
         "goals": markdown(("goal", "at most", "measured", "reached"), goal_rows),
         "calls": "\n\n".join(map(calls_table, copies)) or MISSING,
         "networks": "\n\n".join(map(network_table, networks)) or MISSING,
         "processes": process_tables(started) if started else MISSING,
+        "parts": parts_tables(results["parts"]) if results["parts"] else MISSING,
     }
     for name, part in parts.items():
         template = template.replace("{%s}" % name, part)

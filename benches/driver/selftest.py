@@ -69,6 +69,7 @@ def made_up(all_works):
         "rounds": 3,
         "calls": [fake_calls(work, 3) for work in all_works],
         "processes": {"rounds": 3, "groups": processes.GROUPS, "rows": rows},
+        "parts": {"rows": [{"group": "hello", "title": "infer, run here and drop", "nanoseconds": spread([26_000])}]},
     }
 
 
@@ -78,13 +79,14 @@ def pages(results):
     same(found["4 B in and out, preview1: over native"], ("1.00 µs", "yes"))
     same(found["602,112 B in and out, component: over native, in copies of both"][1], "yes")
     same(found["process, `hello`, component"], ("8.0 ms", "yes"))
+    same(found["a new instance of `hello`, component: run and drop"], ("26.00 µs", "**no**"))
     files = page.written(results)
     same(sorted(files), ["performance.md"] + ["performance/%s.svg" % name for name in ("calls", "networks", "processes")])
     text = files.pop("performance.md")
-    same([part for part in ("{machine}", "{goals}", "{calls}", "{networks}", "{processes}") if part in text], [])
+    same([part for part in ("{machine}", "{rounds}", "{goals}", "{calls}", "{networks}", "{processes}", "{parts}") if part in text], [])
     for picture in files.values():
         minidom.parseString(picture.encode())
-    some = page.written(dict(results, calls=[], processes=None))["performance.md"]
+    some = page.written(dict(results, calls=[], processes=None, parts=None))["performance.md"]
     same("not measured" in some, True)
 
 

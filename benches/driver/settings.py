@@ -62,4 +62,4 @@ class Effort:
 
     @staticmethod
     def quick():
-        return Effort(rounds=4, processes=5)
+        return Effort(rounds=3, processes=3)

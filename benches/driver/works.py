@@ -52,27 +52,27 @@ def works(places, installed):
     """All of them; `installed` says the file of a known model."""
     picture = (1, 3, 224, 224)
     return [
-        identity("identity-4", "4 B in and out", 1, 5, 500),
+        identity("identity-4", "4 B in and out", 1, 7, 500),
         identity("identity-602112", "602,112 B in and out", 150_528, 5, 20),
         identity("identity-24000000", "24,000,000 B in and out", 6_000_000, 3, 1),
         Work(
             "squeezenet", "SqueezeNet 1.0", os.path.join(places.light, "test_squeezenet/model.onnx"),
-            "data_0", picture, 4000, 3, 1,
+            "data_0", picture, 4000, 7, 1,
         ),
         Work(
             "efficientnet-lite0", "EfficientNet-lite0", installed("efficientnet-lite0"),
-            "input", picture, 4000, 3, 1, tract=True,
+            "input", picture, 4000, 5, 1, tract=True,
         ),
         Work(
             "resnet50", "ResNet-50", installed("resnet50-imgsim"),
-            "input", picture, 3072, 2, 1, tract=True,
+            "input", picture, 3072, 3, 1, tract=True,
         ),
     ]  # fmt: skip
 
 
 def chosen(all_works, names):
     """Those that were asked for; all where none was."""
-    known = [work.name for work in all_works] + ["processes"]
+    known = [work.name for work in all_works] + ["processes", "parts"]
     for name in names:
         if name not in known:
             raise Failure("expected a work, got `%s`" % name, "one of: %s" % ", ".join(known))

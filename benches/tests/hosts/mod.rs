@@ -27,7 +27,7 @@ impl Abi {
     pub(crate) const BOTH: [Abi; 2] = [Abi::Component, Abi::Preview1];
 
     /// A built guest's bytes.
-    pub(crate) fn guest(self, name: &str) -> Vec<u8> {
+    fn guest(self, name: &str) -> Vec<u8> {
         let target = match self {
             Abi::Component => "wasm32-wasip2",
             Abi::Preview1 => "wasm32-wasip1",
