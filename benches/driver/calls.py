@@ -9,6 +9,9 @@ from stats import per_round, spread
 #: The order of the sides is the same in every run of the benchmark.
 SEED = 4
 
+#: From how many bytes on a call is told in copies of them.
+LARGE = 4096
+
 
 def measure(places, work, environment, rounds, say):
     """The result of one work, as it is kept in the file of results."""
@@ -55,7 +58,7 @@ def result(work, all_sides, checksums, times):
             "over": per_round(times, side.name, side.reference, lambda a, b: a - b),
             "answer": checksums[side.name],
         }
-        if work.copies and not side.helper:
+        if work.copies and work.output_bytes >= LARGE and not side.helper:
             row["copies"] = spread([copies(measured, side) for measured in times])
         rows.append(row)
     check(work, rows)

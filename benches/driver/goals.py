@@ -36,7 +36,7 @@ def call(work, side, figure):
         for result in results["calls"]:
             if result["work"] == work:
                 for row in result["rows"]:
-                    if row["side"] == side:
+                    if row["side"] == side and figure in row:
                         return row[figure]["median"]
         return None
 

@@ -20,6 +20,10 @@ def said(*command, environment=None):
 
 
 def describe(places, environment):
+    """Everything that a page says of what was measured. The Python twin must have the same release of the engine."""
+    twin, engine = said(places.python, "-I", "-c", PYTHON), onnxruntime(places, environment)["version"]
+    if "onnxruntime %s," % engine not in twin:
+        raise Failure("expected the Python twin to have onnxruntime %s, got %s" % (engine, twin), "scripts/bench names its packages")
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "commit": commit(),
@@ -29,8 +33,8 @@ def describe(places, environment):
         "kernel": "%s %s" % (platform.system(), platform.release()),
         "load": os.getloadavg()[0],
         "infer": said(places.infer, "--version", environment=environment),
-        "engine": engine(places, environment),
-        "python": said(places.python, "-I", "-c", PYTHON),
+        "engine": "ONNX Runtime %s" % engine,
+        "python": twin,
         "wasmtime": peer(),
         "rust": said("rustc", "--version"),
     }
@@ -43,8 +47,8 @@ PYTHON = (
 
 
 def commit():
-    """The commit, and whether files differ from it."""
-    changed = said("git", "status", "--porcelain", "--untracked-files=no")
+    """The commit, and whether files differ from it, but for the pages that are written here."""
+    changed = said("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
     return said("git", "rev-parse", "--short=10", "HEAD") + (" with changes" if changed else "")
 
 
@@ -73,10 +77,6 @@ def onnxruntime(places, environment=None):
 def library(places):
     """The file of the engine's library that `infer` finds, so that every side uses the same one."""
     return onnxruntime(places)["location"].rsplit(" (", 1)[0]
-
-
-def engine(places, environment):
-    return "ONNX Runtime %s" % onnxruntime(places, environment)["version"]
 
 
 def model_file(places, environment, name):

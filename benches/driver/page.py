@@ -61,7 +61,7 @@ def calls_table(result):
         over = held = copies = ""
         if not row["helper"] and row["reference"] != row["side"]:
             over, held = with_spread(row["over"], time), names[row["reference"]]
-            copies = "%.2f" % row["copies"]["median"]
+            copies = "%.2f" % row["copies"]["median"] if "copies" in row else ""
         rows.append((row["title"], with_spread(row["nanoseconds"], time), over, copies, held))
     heads = ("side", "a call", "over its reference", "that in copies of input and output", "held against")
     return "### %s\n%s" % (result["title"], markdown(heads, rows))

@@ -41,8 +41,8 @@ def arithmetic():
 
 
 def orders(all_works):
-    same(all_works[1].order(), "identity-602112 x 150528 602112 6 20")
-    same(all_works[1].order("copy"), "copy x 150528 602112 6 20")
+    same(all_works[1].order(), "identity-602112 x 150528 602112 26 4")
+    same(all_works[1].order("copy"), "copy x 150528 602112 26 4")
     same(all_works[3].first_order(), "squeezenet data_0 1x3x224x224 4000 1 1")
     same([work.name for work in works.chosen(all_works, ["resnet50"])], ["resnet50"])
     refused(lambda: works.chosen(all_works, ["none"]), "expected a work, got `none`")

@@ -48,13 +48,14 @@ def identity(name, title, elements, samples, calls):
     return Work(name, title, IDENTITY, "x", (elements,), 4 * elements, samples, calls, copies=True)
 
 
+# Samples are short, so that most of them meet nothing else that the machine does.
 def works(places, installed):
     """All of them; `installed` says the file of a known model."""
     picture = (1, 3, 224, 224)
     return [
-        identity("identity-4", "4 B in and out", 1, 7, 500),
-        identity("identity-602112", "602,112 B in and out", 150_528, 5, 20),
-        identity("identity-24000000", "24,000,000 B in and out", 6_000_000, 3, 1),
+        identity("identity-4", "4 B in and out", 1, 40, 50),
+        identity("identity-602112", "602,112 B in and out", 150_528, 25, 4),
+        identity("identity-24000000", "24,000,000 B in and out", 6_000_000, 4, 1),
         Work(
             "squeezenet", "SqueezeNet 1.0", os.path.join(places.light, "test_squeezenet/model.onnx"),
             "data_0", picture, 4000, 7, 1,
