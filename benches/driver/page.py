@@ -19,6 +19,10 @@ def time(nanoseconds):
     return "%.0f ns" % nanoseconds
 
 
+def signed(nanoseconds):
+    return ("+" if nanoseconds >= 0 else "") + time(nanoseconds)
+
+
 def megabytes(count):
     return "%.1f MB" % (count / 1e6)
 
@@ -121,7 +125,7 @@ def call_plot(results):
         for row in result["rows"]:
             if row["helper"] or row["reference"] == row["side"]:
                 continue
-            bars.append(plots.bar(row["side"], row["title"], row["over"], "+ " + time(row["over"]["median"])))
+            bars.append(plots.bar(row["side"], row["title"], row["over"], signed(row["over"]["median"])))
         panels.append((result["title"] + ": time over the engine alone", bars))
     return plots.svg("What a call costs over the engine alone", panels)
 

@@ -5,7 +5,7 @@ from html import escape
 WIDTH, VALUE = 760, 110
 ROW, BAR, HEAD = 24, 13, 34
 #: What a letter of a label takes at most, and the most that labels take.
-LETTER, LABELS = 7.2, 400
+LETTER, LABELS = 7.8, 400
 #: The longest bar is at most this many times the largest median: a whisker beyond it is cut.
 ROOM = 1.35
 
@@ -39,7 +39,7 @@ def svg(description, panels):
     """A picture of panels, each a title and its bars, one scale for each panel."""
     parts, top = [], 0
     letters = max(len(one["label"]) for _, bars in panels for one in bars)
-    left = min(letters * LETTER + 12, LABELS)
+    left = min(letters * LETTER + 16, LABELS)
     for title, bars in panels:
         parts.append(panel(title, bars, (left, top)))
         top += HEAD + ROW * len(bars) + 10
@@ -53,7 +53,7 @@ def panel(title, bars, corner):
     left, top = corner
     low = min([0] + [one["spread"]["median"] for one in bars])
     high = max([0] + [one["spread"]["median"] for one in bars] + [one["goal"] or 0 for one in bars])
-    high *= ROOM
+    low, high = low * ROOM, high * ROOM
     extent = (high - low) or 1
     room = WIDTH - left - VALUE
 

@@ -42,10 +42,11 @@ class Places:
         os.symlink(os.path.realpath(file), link)
 
     def environment(self, library):
-        """Variables for every child: the one engine's library, and compile caches of the benchmark's own."""
+        """Variables for every child: the one engine's library, and compile caches and settings of the benchmark's own."""
         environment = dict(os.environ)
         environment["ORT_DYLIB_PATH"] = library
         environment["XDG_CACHE_HOME"] = os.path.abspath(os.path.join(self.work, "cache"))
+        environment["XDG_CONFIG_HOME"] = os.path.abspath(os.path.join(self.work, "config"))
         return environment
 
 
