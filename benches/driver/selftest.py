@@ -4,7 +4,8 @@ import os
 import sys
 from xml.dom import minidom
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
 
 import bench  # noqa: E402
 import calls  # noqa: E402
@@ -46,6 +47,13 @@ def orders(all_works):
     same(all_works[3].first_order(), "squeezenet data_0 1x3x224x224 4000 1 1")
     same([work.name for work in works.chosen(all_works, ["resnet50"])], ["resnet50"])
     refused(lambda: works.chosen(all_works, ["none"]), "expected a work, got `none`")
+
+
+def the_script(all_works):
+    """The script knows the same works, in the same order."""
+    with open(os.path.join(HERE, "../../scripts/bench"), encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("works=("))
+    same(line.strip(), "works=(%s)" % " ".join([work.name for work in all_works] + ["processes", "parts"]))
 
 
 def fake_calls(work, rounds):
@@ -102,6 +110,7 @@ if __name__ == "__main__":
     the_works = works.works(Places(), lambda name: name + ".onnx")
     arithmetic()
     orders(the_works)
+    the_script(the_works)
     pages(made_up(the_works))
     answers_that_differ(the_works[0])
     same(callable(bench.main), True)

@@ -89,6 +89,14 @@ fn the_script_refuses_what_it_does_not_know() {
         (&["--fast"][..], "error: expected an option, got `--fast`"),
         (&["--only"], "error: expected a value after `--only`"),
         (
+            &["--only", "none"],
+            "error: expected a work after `--only`, got `none`",
+        ),
+        (
+            &["--containers", "--only", "parts"],
+            "error: expected `--containers` with `--quick` and `--write` alone",
+        ),
+        (
             &["--rounds", "many"],
             "error: expected a number of rounds after `--rounds`, got `many`",
         ),
