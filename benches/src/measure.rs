@@ -67,24 +67,26 @@ pub(crate) fn described(error: Error) -> anyhow::Error {
     }
 }
 
-/// Inputs by name, the same in every run: floats in 0 to 1, other numbers 0 or 1. Dynamic first dimensions are
-/// `batch`, other dynamic dimensions 1.
+/// Inputs by name, the same in every run: floats in 0 to 1, other numbers 0 or 1. The dynamic dimensions of each
+/// input are `dynamic`, in this order, and 1 where there are more.
 ///
 /// # Errors
 /// For an input of strings, and where the dimensions overflow.
-pub fn made_up(signature: &Signature, batch: usize) -> anyhow::Result<Vec<(String, Tensor)>> {
+pub fn made_up(signature: &Signature, dynamic: &[usize]) -> anyhow::Result<Vec<(String, Tensor)>> {
     let made = signature.inputs.iter().map(|info| {
-        let tensor = made_up_tensor(info, batch);
+        let tensor = made_up_tensor(info, dynamic);
         let tensor = tensor.with_context(|| format!("cannot make up the input `{}`", info.name))?;
         Ok((info.name.clone(), tensor))
     });
     made.collect()
 }
 
-fn made_up_tensor(info: &TensorInfo, batch: usize) -> anyhow::Result<Tensor> {
-    let dimensions = info.dimensions.iter().enumerate();
-    let shape: Vec<usize> = dimensions
-        .map(|(axis, size)| size.unwrap_or(if axis == 0 { batch } else { 1 }))
+fn made_up_tensor(info: &TensorInfo, dynamic: &[usize]) -> anyhow::Result<Tensor> {
+    let mut dynamic = dynamic.iter().copied();
+    let shape: Vec<usize> = info
+        .dimensions
+        .iter()
+        .map(|size| size.unwrap_or_else(|| dynamic.next().unwrap_or(1)))
         .collect();
     let length = byte_length(info.dtype, &shape).context("it has no fixed size")?;
     let mut bytes = vec![0; length];

@@ -211,15 +211,13 @@ impl Allocators {
             });
         };
         let index = i32::try_from(index)?;
-        let pinned = |memory| {
-            let info = MemoryInfo::new(
-                AllocationDevice::CUDA_PINNED,
-                index,
-                AllocatorType::Device,
-                memory,
-            )?;
+        let pinned = |memory, index| {
+            let device = AllocationDevice::CUDA_PINNED;
+            let info = MemoryInfo::new(device, index, AllocatorType::Device, memory)?;
             Allocator::new(session, info)
         };
+        // The engine may have one pinned memory for all GPUs, with the number 0.
+        let pinned = |memory| pinned(memory, index).or_else(|_| pinned(memory, 0));
         Ok(Allocators {
             inputs: pinned(MemoryType::CPUInput)?,
             outputs: pinned(MemoryType::CPUOutput)?,

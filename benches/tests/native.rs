@@ -29,7 +29,7 @@ fn by_backend(engine: &OnnxRuntime, model: &str, batch: usize) -> (Vec<Tensor>, 
     let file = measure::model_file(model).expect("the model is there");
     let on = (Device::Cpu, LoadOptions::default());
     let graph = measure::load(engine, file, on).expect("loads");
-    let named = made_up(graph.signature(), batch).expect("inputs");
+    let named = made_up(graph.signature(), &[batch]).expect("inputs");
     let inputs = graph.signature().arrange(named).expect("fits");
     let mut session = graph.session().expect("a session");
     let mut calls = [Call::new(inputs.clone(), Cancel::default())];
@@ -46,7 +46,7 @@ fn by_native(engine: &OnnxRuntime, model: &str, (batch, idle): (usize, Idle)) ->
     };
     let on = (Device::Cpu, LoadOptions::default());
     let graph = measure::load(engine, file.clone(), on).expect("loads");
-    let inputs = made_up(graph.signature(), batch).expect("inputs");
+    let inputs = made_up(graph.signature(), &[batch]).expect("inputs");
     let mut model = NativeModel::open(engine, &file, &options).expect("loads");
     let mut bound = model.bind(&inputs).expect("binds");
     for _ in 0..3 {

@@ -100,6 +100,11 @@ impl Profile {
         Ok(profile)
     }
 
+    /// How many nodes ran.
+    pub fn all(&self) -> usize {
+        self.nodes.values().flat_map(BTreeMap::values).sum()
+    }
+
     /// How many nodes ran on a device, `device` being what providers other than the processor's ran on.
     pub fn nodes_on(&self, wanted: Device, device: Device) -> usize {
         let on = |provider: &String| device_of(provider, device) == wanted;
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn each_node_counts_once() {
         let profile = profile();
-        assert_eq!(profile.nodes_on(GPU, GPU), 2);
+        assert_eq!((profile.all(), profile.nodes_on(GPU, GPU)), (3, 2));
         assert_eq!(profile.nodes_on(Device::Cpu, GPU), 1);
         assert_eq!(profile.copies, 1);
         assert_eq!(profile.nodes[CPU]["Unique"], 1);
