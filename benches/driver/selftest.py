@@ -1,0 +1,116 @@
+"""Tries the driver's arithmetic, page and plots on made-up results: a test of the repository runs it."""
+
+import os
+import sys
+from xml.dom import minidom
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import bench  # noqa: E402
+import calls  # noqa: E402
+import goals  # noqa: E402
+import page  # noqa: E402
+import processes  # noqa: E402
+import works  # noqa: E402
+from settings import Failure, Places  # noqa: E402
+from sides import sides  # noqa: E402
+from stats import per_round, percentile, spread  # noqa: E402
+
+
+def same(got, expected):
+    if got != expected:
+        sys.exit("error: expected %r, got %r" % (expected, got))
+
+
+def refused(function, text):
+    try:
+        function()
+    except Failure as failure:
+        return same(text in str(failure), True)
+    return sys.exit("error: expected a failure with `%s`" % text)
+
+
+def arithmetic():
+    same(percentile([4, 1, 3, 2], 50), 2.5)
+    same(percentile([7], 95), 7)
+    same(spread([3, 1, 2])["median"], 2)
+    rounds = [{"a": [10, 11, 90], "b": [10]}, {"a": [30], "b": [10]}, {"a": [20], "b": [10]}]
+    same(per_round(rounds, "a", "b", lambda a, b: a / b)["median"], 2.0)
+    for nanoseconds, text in ((950, "950 ns"), (1234, "1.23 µs"), (45_600, "45.6 µs"), (456_000_000, "456 ms")):
+        same(page.time(nanoseconds), text)
+
+
+def orders(all_works):
+    same(all_works[1].order(), "identity-602112 x 150528 602112 26 4")
+    same(all_works[1].order("copy"), "copy x 150528 602112 26 4")
+    same(all_works[3].first_order(), "squeezenet data_0 1x3x224x224 4000 1 1")
+    same([work.name for work in works.chosen(all_works, ["resnet50"])], ["resnet50"])
+    refused(lambda: works.chosen(all_works, ["none"]), "expected a work, got `none`")
+
+
+def the_script(all_works):
+    """The script knows the same works, in the same order."""
+    with open(os.path.join(HERE, "../../scripts/bench"), encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("works=("))
+    same(line.strip(), "works=(%s)" % " ".join([work.name for work in all_works] + ["processes", "parts"]))
+
+
+def fake_calls(work, rounds):
+    """A result in which ours takes 1 µs more than native, and two copies more where it copies."""
+    over = {"native": 0, "copy": -9000, "infer-component": 3000, "wasmtime-preview1": 50_000}
+    all_sides = sides(Places(), work)
+    times = [{side.name: [10_000 + number + over.get(side.name, 1000)] for side in all_sides} for number in range(rounds)]
+    return calls.result(work, all_sides, {side.name: "0" for side in all_sides}, times)
+
+
+def made_up(all_works):
+    row = {"nanoseconds": spread([9e6, 7e6, 8e6]), "ratio": spread([0.4]), "peak_bytes": spread([1e7])}
+    starts = processes.starts(Places(), all_works)
+    rows = [dict(row, start=s.name, title=s.title, group=s.group, reference=s.reference) for s in starts]
+    about = dict.fromkeys(
+        ("date", "commit", "processor", "kernel", "infer", "engine", "python", "wasmtime", "rust"), "made up"
+    )
+    about.update(processors=2, memory=8e9, load=0.5)
+    return {
+        "about": about,
+        "rounds": 3,
+        "calls": [fake_calls(work, 3) for work in all_works],
+        "processes": {"rounds": 3, "groups": processes.GROUPS, "rows": rows},
+        "parts": {"rows": [{"group": "hello", "title": "infer, run here and drop", "nanoseconds": spread([26_000])}]},
+    }
+
+
+def pages(results):
+    found = {what: (measured, reached) for what, _, measured, reached in goals.table(results)}
+    same(found["4 B in and out, component: over native"], ("3.00 µs", "**no**"))
+    same(found["4 B in and out, preview1: over native"], ("1.00 µs", "yes"))
+    same(found["602,112 B in and out, component: over native, in copies of both"][1], "yes")
+    same(found["process, `hello`, component"], ("8.0 ms", "yes"))
+    same(found["a new instance of `hello`, component: run and drop"], ("26.00 µs", "**no**"))
+    files = page.written(results)
+    same(sorted(files), ["performance.md"] + ["performance/%s.svg" % name for name in ("calls", "networks", "processes")])
+    text = files.pop("performance.md")
+    same([part for part in ("{machine}", "{rounds}", "{goals}", "{calls}", "{networks}", "{processes}", "{parts}") if part in text], [])
+    for picture in files.values():
+        minidom.parseString(picture.encode())
+    some = page.written(dict(results, calls=[], processes=None, parts=None))["performance.md"]
+    same("not measured" in some, True)
+
+
+def answers_that_differ(work):
+    rows = [
+        {"side": name, "title": name, "reference": "native", "helper": False, "answer": answer}
+        for name, answer in (("native", "1"), ("python", "2"))
+    ]
+    refused(lambda: calls.check(work, rows), "answers other bits")
+
+
+if __name__ == "__main__":
+    the_works = works.works(Places(), lambda name: name + ".onnx")
+    arithmetic()
+    orders(the_works)
+    the_script(the_works)
+    pages(made_up(the_works))
+    answers_that_differ(the_works[0])
+    same(callable(bench.main), True)
