@@ -163,7 +163,7 @@ fn device_of(provider: &str, device: Device) -> Device {
 
 #[cfg(test)]
 mod tests {
-    use infer_core::Dtype;
+    use infer_core::Arithmetic;
 
     use super::*;
 
@@ -193,7 +193,7 @@ mod tests {
     fn record(nodes: usize, elsewhere: &[&str]) -> Placement {
         Placement {
             device: GPU,
-            precision: Dtype::F32,
+            precision: Arithmetic::F32,
             nodes: Some(nodes),
             elsewhere: elsewhere
                 .iter()
