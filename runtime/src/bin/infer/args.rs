@@ -85,6 +85,9 @@ pub(crate) struct RunArgs {
     /// The guest: a .wasm file, or what `infer compile` made of one
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) guest: PathBuf,
+    /// Compile the guest anew, and keep nothing of it. Else what was compiled is kept in this user's folder of caches
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     #[command(flatten)]
     pub(crate) models: ModelArgs,
     #[command(flatten)]
@@ -93,9 +96,6 @@ pub(crate) struct RunArgs {
     pub(crate) grants: GrantArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
-    /// Compile the guest anew, and keep nothing of it. Else what was compiled is kept in this user's folder of caches
-    #[arg(long)]
-    pub(crate) no_cache: bool,
     /// Arguments for the guest, after `--`
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
