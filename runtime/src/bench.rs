@@ -3,6 +3,7 @@
 //! What is measured is what a caller waits: for its turn, for the engine, for the sandbox where the work is a guest.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -93,8 +94,7 @@ pub fn measure<Work: FnMut() -> Result<()>>(
         return Err(error);
     }
     if counted.len() < callers {
-        let message = "a caller panicked: this is a fault of infer";
-        return Err(Error::new(ErrorKind::RuntimeError, message));
+        return Err(panicked());
     }
     let start = counted.iter().map(|counted| counted.start).min();
     let end = counted.iter().map(|counted| counted.end).max();
@@ -108,6 +108,11 @@ pub fn measure<Work: FnMut() -> Result<()>>(
         elapsed: elapsed.unwrap_or_default(),
         times,
     })
+}
+
+fn panicked() -> Error {
+    let message = "a caller panicked: this is a fault of infer";
+    Error::new(ErrorKind::RuntimeError, message)
 }
 
 /// What one caller did while it counted.
@@ -132,10 +137,12 @@ impl Shared {
         &self,
         caller: impl Fn() -> Result<Work>,
     ) -> Option<Counted> {
-        let warmed = caller().and_then(|mut work| {
+        let warm_up = || {
+            let mut work = caller()?;
             self.warm_up(&mut work)?;
             Ok(work)
-        });
+        };
+        let warmed = catch_unwind(AssertUnwindSafe(warm_up)).unwrap_or_else(|_| Err(panicked()));
         let work = self.noted(warmed);
         // Every caller comes here, also one that failed: the others wait for it.
         self.warm.wait();

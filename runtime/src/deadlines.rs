@@ -5,6 +5,7 @@
 //! there has been none for a while.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,8 @@ impl Deadlines {
             while let Some(due) = queue.waiting.first_entry().filter(|due| due.key().0 <= now) {
                 let act = due.remove();
                 drop(queue);
-                act();
+                // A panic of one must not be the end of all others' deadlines.
+                let _ = catch_unwind(AssertUnwindSafe(act));
                 queue = self.queue();
             }
             let next = queue.waiting.first_key_value().map(|((time, _), _)| *time);

@@ -21,6 +21,12 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Tables of an instance in the pool, on the average: that of a component's module, and those that bindings add.
 const TABLES: u32 = 4;
 
+/// The most tables of one instance in the pool.
+const MOST_TABLES: u32 = 16;
+
+/// The most memories of one instance in the pool.
+const MEMORIES: u32 = 4;
+
 /// What is kept of an instance's memory for the next one in its place, in bytes: clearing it is cheaper than having it
 /// mapped anew.
 const KEPT: usize = 128 << 10;
@@ -117,8 +123,11 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
     pool.total_component_instances(instances)
         // These only count.
         .total_core_instances(instances.saturating_mul(most_of_each))
-        .max_memories_per_module(most_of_each)
-        .max_tables_per_module(most_of_each)
+        // So that one guest cannot take the memories and tables of many.
+        .max_memories_per_module(MEMORIES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_module(MOST_TABLES)
+        .max_tables_per_component(MOST_TABLES)
         .total_memories(instances)
         .total_tables(instances.saturating_mul(TABLES))
         .table_elements(TABLE_ELEMENTS)

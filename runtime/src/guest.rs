@@ -265,21 +265,20 @@ impl Guest {
     async fn run_elsewhere(&self, instance: Instance, usage: Arc<Usage>) -> Result<End> {
         let run = self.prepare(instance, usage)?;
         let (stop, timeout) = (run.stop.clone(), run.limits.timeout);
-        let given_up = stop.clone();
-        let _given_up = self.at(
-            timeout.map(|timeout| timeout.saturating_add(GRACE)),
-            move |_| {
-                given_up.abandoned.notify_one();
-            },
-        )?;
+        let mut unwatched = Unwatched {
+            engine: self.engine.clone(),
+            stop: Some(stop.clone()),
+        };
         let runtime = tokio::runtime::Handle::current();
         let work = move || runtime.block_on(run.drive());
         let running = self.engine.threads().run("infer-guest", THREAD_STACK, work);
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             ended = running => ended,
             () = stop.abandoned.notified() => Ok(End::TimedOut(timeout.unwrap_or_default())),
-        }
+        };
+        unwatched.stop = None;
+        ended
     }
 
     fn prepare(&self, instance: Instance, usage: Arc<Usage>) -> Result<Run> {
@@ -297,12 +296,19 @@ impl Guest {
                 stopped.now(&engine);
             }
         })?;
+        let given_up = stop.clone();
+        let grace = limits.timeout.map(|timeout| timeout.saturating_add(GRACE));
+        let late = self.at(grace, move |engine| {
+            // Again: wasmtime reads the epoch anew after it has asked whether to stop, and may have missed the first.
+            engine.wasmtime().increment_epoch();
+            given_up.abandoned.notify_one();
+        })?;
         Ok(Run {
             program: self.program.clone(),
             store,
             limits,
             stop,
-            _deadline: deadline,
+            _deadlines: [deadline, late],
         })
     }
 
@@ -400,13 +406,33 @@ impl Stop {
     }
 }
 
+/// Stops an instance that nobody waits for any more, because the future of its run was dropped.
+struct Unwatched {
+    engine: Engine,
+    stop: Option<Arc<Stop>>,
+}
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        let Some(stop) = self.stop.take() else {
+            return;
+        };
+        let engine = self.engine.clone();
+        let stopping = stop.clone();
+        let detached = self.engine.threads().detach(move || stopping.now(&engine));
+        if detached.is_err() {
+            stop.now(&self.engine);
+        }
+    }
+}
+
 /// An instance that is ready to start.
 struct Run {
     program: Program,
     store: Store<Host>,
     limits: Limits,
     stop: Arc<Stop>,
-    _deadline: Option<Noted>,
+    _deadlines: [Option<Noted>; 2],
 }
 
 impl Run {

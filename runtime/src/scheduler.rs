@@ -187,6 +187,10 @@ impl Scheduler {
             session.run(calls);
             Ok(session)
         });
+        let ran = match ran {
+            Err(error) if calls.len() > 1 => self.run_each(calls, &error),
+            ran => ran,
+        };
         self.counters.ran(calls.len(), started.elapsed());
         // A session that panicked is gone by now; one that only failed is as good as before.
         match ran {
@@ -204,6 +208,21 @@ impl Scheduler {
                 Err(error)
             }
         }
+    }
+
+    /// After a panic in a batch: each call by itself, so that only the one that makes the engine panic fails.
+    fn run_each(&self, calls: &mut [Call], error: &Error) -> Result<Box<dyn Session>> {
+        tracing::debug!("a batch is run again call by call: {error}");
+        for call in calls {
+            let ran = run_engine(self.engine, || {
+                self.graph.session()?.run(std::slice::from_mut(call));
+                Ok(())
+            });
+            if let Err(error) = ran {
+                call.result = Some(Err(error));
+            }
+        }
+        run_engine(self.engine, || self.graph.session())
     }
 
     /// Gives a turn back, or on to the calls that have waited longest.
@@ -271,15 +290,17 @@ impl Scheduler {
     /// A caller stops waiting. If it was just given a turn, the others of its batch get that.
     fn leave(&self, waiting: &Arc<Waiting>) -> Error {
         let mut state = self.state();
-        if let Some(batch) = state.queue.remove(waiting) {
+        let mut removed = state.queue.remove(waiting);
+        if let Some(batch) = removed.led.take() {
             match batch.without_first() {
                 Some(rest) => rest.wake(),
-                None => {
-                    state.turns += 1;
-                    self.hand_out(&mut state);
-                }
+                None => state.turns += 1,
             }
         }
+        // It may have stood in the way of a batch that is full.
+        self.hand_out(&mut state);
+        drop(state);
+        drop(removed);
         let message = "the deadline passed while the call waited for the model";
         Error::new(ErrorKind::Timeout, message)
     }

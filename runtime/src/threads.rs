@@ -77,11 +77,12 @@ impl Threads {
             if done.is_ok() {
                 free();
             }
-            // There is no receiver any more if the work was abandoned.
-            let _ = sender.send(done);
+            // Before it is sent, so that nobody who has the result still counts this as abandoned.
             if ended.swap(true, Ordering::AcqRel) {
                 abandoned.fetch_sub(1, Ordering::Relaxed);
             }
+            // There is no receiver any more if the work was abandoned.
+            let _ = sender.send(done);
         };
         self.hand_over(name, stack, Box::new(job))?;
         let _waiting = Waiting {
@@ -196,9 +197,13 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if !self.settled.swap(true, Ordering::AcqRel) {
-            // A thread that has just sent its result takes this back at once.
-            self.abandoned.fetch_add(1, Ordering::Relaxed);
+        if self.settled.load(Ordering::Acquire) {
+            return;
+        }
+        // Counted first, so that the thread never takes back what was not counted.
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        if self.settled.swap(true, Ordering::AcqRel) {
+            self.abandoned.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -110,7 +110,8 @@ impl Tensor {
         }
     }
 
-    /// The rows `from` to `to` (left out) of all `rows` rows, which share this tensor's elements.
+    /// The rows `from` to `to` (left out) of all `rows` rows. They share this tensor's elements where they are half of
+    /// them or more; fewer are copied, so that nobody keeps much more in memory than what is theirs.
     ///
     /// # Errors
     /// `UnsupportedOperation` where the tensor has no such rows.
@@ -127,7 +128,11 @@ impl Tensor {
         let row = whole.len() / rows;
         let mut shape = self.shape.clone();
         shape[0] = to - from;
-        Tensor::new(self.dtype, shape, whole.slice(from * row..to * row))
+        let part = whole.slice(from * row..to * row);
+        match part.len() >= whole.len() / 2 {
+            true => Tensor::new(self.dtype, shape, part),
+            false => Tensor::copied_from(self.dtype, shape, &part),
+        }
     }
 
     /// The elements in host memory, shared with this tensor.

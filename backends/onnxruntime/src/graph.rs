@@ -79,6 +79,11 @@ impl Session for OrtSession {
 impl OrtSession {
     fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
         cancel.check()?;
+        let expected = self.model.names.inputs.len();
+        if inputs.len() != expected {
+            let message = format!("expected {expected} inputs, got {}", inputs.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let inputs: Few<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
         let options = self.options.clone();
         let stop = cancel.on_cancel(move || options.terminate());

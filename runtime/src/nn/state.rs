@@ -67,7 +67,7 @@ pub struct GuestContext {
     model: Arc<Model>,
     session: OwnSession,
     /// The bytes of a model that the guest brought itself.
-    _model: Option<Arc<Charge>>,
+    own_model: Option<Arc<Charge>>,
     /// The places of its inputs and outputs.
     _slots: Charge,
     _handle: Handle,
@@ -84,6 +84,8 @@ impl GuestContext {
 pub(crate) struct Held {
     pub(crate) tensor: Tensor,
     charge: Arc<Charge>,
+    /// Of an output of a guest's own model, that model's bytes: an engine may keep it for as long as the output.
+    _model: Option<Arc<Charge>>,
 }
 
 impl Borrow<Tensor> for Held {
@@ -193,7 +195,7 @@ impl NnState {
         Ok(GuestContext {
             model: graph.model.clone(),
             session: None,
-            _model: graph.charge.clone(),
+            own_model: graph.charge.clone(),
             _slots: slots,
             _handle: handle,
         })
@@ -201,11 +203,14 @@ impl NnState {
 
     /// A tensor of a copy of a guest's bytes; nothing is copied if it is wrong or over a limit.
     pub(crate) fn tensor(&self, dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> Result<Held> {
-        let charge = self.usage.charge("a tensor", bytes.len() as u64)?;
+        let strings = strings_bytes(dtype, &shape);
+        let charge = (bytes.len() as u64).saturating_add(strings);
+        let charge = self.usage.charge("a tensor", charge)?;
         let tensor = Tensor::copied_from(dtype, shape, bytes)?;
         Ok(Held {
             tensor,
             charge: Arc::new(charge),
+            _model: None,
         })
     }
 
@@ -231,12 +236,13 @@ impl NnState {
         outputs
             .into_iter()
             .map(|tensor| {
-                let charge = self
-                    .usage
-                    .charge("an output", tensor.byte_length() as u64)?;
+                let strings = strings_bytes(tensor.dtype(), tensor.shape());
+                let bytes = (tensor.byte_length() as u64).saturating_add(strings);
+                let charge = self.usage.charge("an output", bytes)?;
                 Ok(Held {
                     tensor,
                     charge: Arc::new(charge),
+                    _model: context.own_model.clone(),
                 })
             })
             .collect()
@@ -251,6 +257,16 @@ impl Target {
             Target::Tpu => "tpu",
         }
     }
+}
+
+/// What engines take for strings beside their bytes: an object for each, however short it is.
+fn strings_bytes(dtype: Dtype, shape: &[usize]) -> u64 {
+    const OBJECTS: u64 = 64;
+    if dtype != Dtype::String {
+        return 0;
+    }
+    let sizes = shape.iter().map(|&size| size as u64);
+    sizes.fold(OBJECTS, u64::saturating_mul)
 }
 
 /// The size of the outputs whose shape is known before a run; one that overflows fits no limit.

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use infer_core::{Call, Error, ErrorKind, Result, fit_together, rows};
 
@@ -49,11 +49,11 @@ impl Queue {
             let message = format!("{} calls already wait for the model", self.limit);
             return Err(Error::new(ErrorKind::Busy, message).with_hint("try again later"));
         }
-        let now = Instant::now();
+        let delay = self
+            .batching
+            .map_or(Duration::ZERO, |batching| batching.max_delay);
         let waiting = Arc::new(Waiting {
-            until: self
-                .batching
-                .map_or(now, |batching| now + batching.max_delay),
+            until: Instant::now().checked_add(delay),
             slot: Mutex::default(),
             woken: Condvar::new(),
         });
@@ -71,7 +71,7 @@ impl Queue {
             None => vec![0],
             Some(batching) => {
                 let (taken, full) = self.fitting(batching.max_batch.get());
-                if !full && now < front.waiting.until {
+                if !full && front.waiting.until.is_none_or(|until| now < until) {
                     return None;
                 }
                 taken
@@ -118,15 +118,29 @@ impl Queue {
         (taken, full)
     }
 
-    /// Takes a caller's call out. If the caller was just given a turn, that is handed back.
-    pub(crate) fn remove(&mut self, waiting: &Arc<Waiting>) -> Option<Batch> {
-        self.entries
-            .retain(|entry| !Arc::ptr_eq(&entry.waiting, waiting));
-        match std::mem::take(&mut waiting.slot().stage) {
-            Stage::Leads(batch) => Some(batch),
-            _ => None,
+    /// Takes a caller and its call out, for good.
+    pub(crate) fn remove(&mut self, waiting: &Arc<Waiting>) -> Removed {
+        let is_its = |entry: &Entry| Arc::ptr_eq(&entry.waiting, waiting);
+        let place = self.entries.iter().position(is_its);
+        let entry = place.and_then(|place| self.entries.remove(place));
+        let mut slot = waiting.slot();
+        slot.left = true;
+        Removed {
+            _call: entry.map(|entry| entry.call),
+            led: match std::mem::take(&mut slot.stage) {
+                Stage::Leads(batch) => Some(batch),
+                _ => None,
+            },
         }
     }
+}
+
+/// What is taken along by a caller that leaves.
+pub(crate) struct Removed {
+    /// Its call, which may be large: to be dropped without a lock.
+    _call: Option<Call>,
+    /// The batch that it was to run, whose turn is to be handed back.
+    pub(crate) led: Option<Batch>,
 }
 
 /// A batch and the caller that shall run it.
@@ -159,24 +173,24 @@ impl Batch {
         (self.calls, self.others)
     }
 
-    /// What is left without the leader, for the next to lead.
+    /// What is left without the leader, for the next to lead that has not left itself.
     pub(crate) fn without_first(mut self) -> Option<Turn> {
-        if self.others.is_empty() {
-            return None;
+        while !self.others.is_empty() {
+            self.calls.remove(0);
+            let leader = self.others.remove(0);
+            if !leader.slot().left {
+                let batch = self;
+                return Some(Turn { leader, batch });
+            }
         }
-        self.calls.remove(0);
-        let leader = self.others.remove(0);
-        Some(Turn {
-            leader,
-            batch: self,
-        })
+        None
     }
 }
 
 /// Where one caller sleeps.
 pub(crate) struct Waiting {
-    /// Until when it waits for others to be one with it.
-    until: Instant,
+    /// Until when it waits for others to be one with it; for ever where time does not go so far.
+    until: Option<Instant>,
     slot: Mutex<Slot>,
     woken: Condvar,
 }
@@ -186,6 +200,8 @@ struct Slot {
     stage: Stage,
     stopped: bool,
     delayed: bool,
+    /// Nobody sleeps here any more.
+    left: bool,
 }
 
 #[derive(Default)]
@@ -230,16 +246,20 @@ impl Waiting {
                 Stage::Waits if slot.stopped => return Woken::Stopped,
                 Stage::Waits => {}
             }
-            let left = self.until.saturating_duration_since(Instant::now());
-            slot = if slot.delayed {
-                let woken = self.woken.wait(slot);
-                woken.unwrap_or_else(PoisonError::into_inner)
-            } else if left.is_zero() {
-                slot.delayed = true;
-                return Woken::Delayed;
-            } else {
-                let woken = self.woken.wait_timeout(slot, left);
-                woken.unwrap_or_else(PoisonError::into_inner).0
+            slot = match self.until.filter(|_| !slot.delayed) {
+                None => {
+                    let woken = self.woken.wait(slot);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        slot.delayed = true;
+                        return Woken::Delayed;
+                    }
+                    let woken = self.woken.wait_timeout(slot, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
     }
@@ -262,5 +282,53 @@ impl Waiting {
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infer_core::{Cancel, Dtype, Tensor};
+    use std::num::NonZeroUsize;
+
+    fn call() -> Call {
+        let row = Tensor::copied_from(Dtype::U8, vec![1, 2], &[1, 2]).expect("valid");
+        Call::new(vec![row], Cancel::default())
+    }
+
+    #[test]
+    fn a_turn_is_never_handed_to_a_caller_that_has_left() {
+        let batching = Batching {
+            max_batch: NonZeroUsize::new(8).expect("not 0"),
+            max_delay: Duration::ZERO,
+        };
+        for left in [1, 2] {
+            let mut queue = Queue::new(8, Some(batching));
+            let callers: Vec<_> = (0..3).map(|_| queue.push(call()).expect("room")).collect();
+            let turn = queue.take(Instant::now()).expect("three calls");
+            turn.wake();
+            assert!(
+                queue.remove(&callers[left]).led.is_none(),
+                "it does not lead"
+            );
+            let led = queue.remove(&callers[0]).led.expect("the first leads");
+            let next = led.without_first().expect("one has not left");
+            assert!(Arc::ptr_eq(&next.leader, &callers[3 - left]));
+            let (calls, others) = next.batch.into_calls();
+            assert_eq!(calls.len(), others.len() + 1);
+        }
+    }
+
+    #[test]
+    fn a_delay_without_end_is_no_fault() {
+        let batching = Batching {
+            max_batch: NonZeroUsize::new(2).expect("not 0"),
+            max_delay: Duration::MAX,
+        };
+        let mut queue = Queue::new(8, Some(batching));
+        queue.push(call()).expect("room");
+        assert!(queue.take(Instant::now()).is_none(), "it waits for another");
+        queue.push(call()).expect("room");
+        assert_eq!(queue.take(Instant::now()).expect("full").batch.calls(), 2);
     }
 }

@@ -35,6 +35,14 @@ impl Agreement {
         Ok(agreement)
     }
 
+    /// Whether a tensor has a number other than 0: else it agrees with nearly anything.
+    pub(crate) fn says_something(tensor: &Tensor) -> Result<bool> {
+        let numbers = elements(tensor)?;
+        Ok(numbers
+            .iter()
+            .any(|number| number.is_finite() && *number != 0.0))
+    }
+
     /// Whether the outputs are those of a right f32 run.
     pub fn is_near(&self) -> bool {
         self.relative_l2 <= NEAR

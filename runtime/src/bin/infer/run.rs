@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use infer::{
-    Backends, DeviceChoice, End, Engine, EngineConfig, Guest, GuestCache, Instance, Model,
-    Registry, Selection,
+    Backends, DeviceChoice, DirGrant, End, Engine, EngineConfig, Guest, GuestCache, Instance,
+    Model, Registry, Selection,
 };
 use infer_core::Device;
 use infer_models::ModelStore;
@@ -65,7 +65,8 @@ impl Compiling {
         let (sender, guest) = mpsc::channel();
         let alone = args.models.models.is_empty() && args.limits.timeout.is_none();
         let (path, trusted) = (args.guest.clone(), args.grants.allow_precompiled);
-        let keep = !args.no_cache;
+        // A guest that can write the cache's folder could put native code there.
+        let keep = !args.no_cache && !args.grants.dirs.iter().any(reaches_the_cache);
         let config = EngineConfig {
             fuel: args.limits.fuel.is_some(),
             ..EngineConfig::default()
@@ -117,6 +118,16 @@ pub(crate) fn prepare_guest(
         (_, None) => Guest::compile(engine, &bytes),
     };
     guest.with_context(|| format!("cannot use the guest `{}`", path.display()))
+}
+
+/// Whether a guest that is granted this folder could change compiled guests.
+fn reaches_the_cache(dir: &DirGrant) -> bool {
+    let Some(cache) = GuestCache::user_folder() else {
+        return false;
+    };
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (dir, cache, read_only) = (real(&dir.host), real(&cache), dir.read_only);
+    !read_only && (cache.starts_with(&dir) || dir.starts_with(&cache))
 }
 
 /// The user's cache of compiled guests. Without it guests start later and no worse.
