@@ -39,6 +39,23 @@ pub struct Loaded {
     pub reason: String,
 }
 
+impl Loaded {
+    /// Tells the log where a model runs, and why there.
+    pub(crate) fn say_where(&self, name: &str) {
+        let placement = self.graph.placement();
+        tracing::info!(
+            "model `{name}` runs on {} on {} in {} ({})",
+            self.backend,
+            placement.device,
+            placement.precision,
+            self.reason
+        );
+        for (node, device) in &placement.elsewhere {
+            tracing::info!("model `{name}`: node `{node}` runs on {device}");
+        }
+    }
+}
+
 impl Backends {
     /// The names of all engines that this host knows, whether or not they are there.
     pub const NAMES: [&'static str; 3] = ["onnxruntime", "openvino", "tract"];
@@ -311,8 +328,13 @@ fn no_device(device: DeviceChoice, refusals: &[String]) -> Error {
         DeviceChoice::Exactly(device) => format!("device `{device}`"),
     };
     let message = format!("no backend can use {wanted}: {}", refusals.join("; "));
-    Error::new(ErrorKind::NotFound, message).with_hint(
-        "`infer devices` shows what this machine has, `infer engines list` what it could have; run without --gpu \
-         or --device to use the cpu",
-    )
+    Error::new(ErrorKind::NotFound, message).with_hint(match device {
+        DeviceChoice::Auto => {
+            "install an engine that reads the model: `infer engines install openvino` reads all encodings"
+        }
+        DeviceChoice::Exactly(_) => {
+            "`infer devices` shows what this machine has, `infer engines list` what it could have; run without --gpu \
+             or --device to use the cpu"
+        }
+    })
 }

@@ -24,17 +24,8 @@ pub fn open_model(
         .load(selection, (&source, files.encoding), &Cancel::default())
         .inspect_err(|_| say_who_chose(&files.name, selection))?;
     files.check_signature(loaded.graph.signature())?;
-    let (name, placement) = (&files.name, loaded.graph.placement());
-    tracing::info!(
-        "model `{name}` runs on {} on {} in {} ({})",
-        loaded.backend,
-        placement.device,
-        placement.precision,
-        loaded.reason
-    );
-    for (node, device) in &placement.elsewhere {
-        tracing::info!("model `{name}`: node `{node}` runs on {device}");
-    }
+    let name = &files.name;
+    loaded.say_where(name);
     let model = Model::new(name, loaded.backend, files.encoding, loaded.graph);
     registry.add(model.scheduled(&selection.scheduling)?, Some(files))
 }

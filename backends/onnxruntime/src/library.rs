@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use infer_core::{Candidate, Error, ErrorKind, Result};
+use infer_core::{Candidate, Error, ErrorKind, Result, check_whole};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
@@ -108,6 +108,8 @@ fn open(candidate: &Candidate) -> Result<Library> {
         ),
         false => format!("it needs 1.{} or newer; {INSTALL}", ort::MINOR_VERSION),
     };
+    check_whole(path, &["libonnxruntime"])
+        .map_err(|error| broken(error.to_string()).with_hint(&remedy))?;
     // SAFETY: as in `is_absent`; ort opens it again but does not say what is wrong with it.
     let opened = unsafe { libloading::Library::new(path) };
     opened.map_err(|error| broken(why(&error)).with_hint(&remedy))?;

@@ -22,7 +22,7 @@ pub(crate) fn probe(engine: &Engine) -> Result<Probe> {
         .collect();
     Ok(Probe {
         version: engine.version.clone(),
-        location: engine.path.display().to_string(),
+        location: format!("{} ({})", engine.path.display(), engine.origin),
         problems: problems(engine, &devices),
         devices,
     })

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use infer_core::{Candidate, Error, ErrorKind, Result};
+use infer_core::{Candidate, Error, ErrorKind, Result, check_whole};
 use libloading::Library;
 use openvino_sys::{ov_status_e, ov_version_t};
 
@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     pub(crate) core: Core,
     pub(crate) version: String,
     pub(crate) path: PathBuf,
+    /// Who named the place.
+    pub(crate) origin: String,
 }
 
 static ENGINE: Mutex<Option<&'static Engine>> = Mutex::new(None);
@@ -101,6 +103,8 @@ fn find(candidate: &Candidate) -> Result<Option<Library>> {
     if !by_name && !candidate.path.exists() {
         return absent(candidate);
     }
+    check_whole(&candidate.path, &["libopenvino", "libtbb"])
+        .map_err(|error| broken(candidate, &error.to_string()))?;
     // SAFETY: opening runs the library's initialisers. It is the one that the person who runs the host
     // named or installed.
     match unsafe { Library::new(&candidate.path) } {
@@ -134,12 +138,15 @@ fn take(
     candidate: &Candidate,
     library: Library,
 ) -> Result<&'static Engine> {
-    if let Some(function) = missing_function(&library) {
-        let why = format!("it is not OpenVINO's, or too old: it has no function `{function}`");
-        return Err(broken(candidate, &why));
-    }
+    // The version first: another one lacks functions, and its number says more than their names.
     let version = version_of(&library).map_err(|why| broken(candidate, &why))?;
     check_version(&version).map_err(|why| broken(candidate, &why))?;
+    if let Some(function) = missing_function(&library) {
+        return Err(broken(
+            candidate,
+            &format!("it has no function `{function}`"),
+        ));
+    }
     if let Some(engine) = *engine {
         return same(engine, candidate);
     }
@@ -153,6 +160,7 @@ fn take(
         core,
         version,
         path: real(&candidate.path),
+        origin: candidate.origin.clone(),
     }));
     *engine = Some(loaded);
     Ok(loaded)

@@ -144,6 +144,7 @@ impl NnState {
         let source = Source::Memory(parts);
         let work = move || backends.load(&selection, (&source, encoding), &cancel);
         let loaded = self.threads.run("infer-load", LOAD_STACK, work).await??;
+        loaded.say_where("a guest's own");
         let model = Arc::new(Model::new(
             "a guest's own",
             loaded.backend,

@@ -218,7 +218,7 @@ impl BenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A model for the guest: an ONNX file, a folder, or the name of a known model. NAME is its name for
+    /// A model for the guest: a file or folder (ONNX, OpenVINO, TensorFlow, TensorFlow Lite), or a known model's name. NAME is its name for
     /// the guest, else the file's stem. The first model is also `default`. Repeatable
     #[arg(
         long = "model",
