@@ -28,6 +28,9 @@ pub struct Load {
     pub time: Duration,
 }
 
+/// What a caller repeats.
+pub type Repeated = Box<dyn FnMut() -> Result<()>>;
+
 /// What callers waited.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -197,7 +200,7 @@ impl Shared {
 pub fn model_caller(
     model: &Arc<Model>,
     shapes: &[(String, Vec<usize>)],
-) -> Result<impl Fn() -> Result<Box<dyn FnMut() -> Result<()>>> + Sync> {
+) -> Result<impl Fn() -> Result<Repeated> + Sync> {
     let signature = model.signature();
     let inputs = signature.arrange(inputs::make(signature, shapes)?)?;
     let model = model.clone();
@@ -208,7 +211,7 @@ pub fn model_caller(
             let scheduler: &Scheduler = model.scheduler();
             scheduler.run(inputs.clone(), &cancel, &mut own).map(drop)
         };
-        Ok(Box::new(work) as Box<dyn FnMut() -> Result<()>>)
+        Ok(Box::new(work) as Repeated)
     })
 }
 

@@ -30,27 +30,25 @@ struct Held {
 
 struct HeldGraph(Arc<Held>);
 
-impl HeldGraph {
-    fn new(kind: Kind, concurrency: usize) -> Arc<Held> {
-        let info = |name: &str| TensorInfo {
-            name: name.to_owned(),
-            dtype: Dtype::U8,
-            dimensions: vec![None, Some(2)],
-        };
-        Arc::new(Held {
-            kind,
-            signature: Signature {
-                inputs: vec![info("x")],
-                outputs: vec![info("y")],
-                ..Signature::default()
-            },
-            concurrency,
-            open: Mutex::new(true),
-            opened: Condvar::new(),
-            now: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-        })
-    }
+fn held(kind: Kind, concurrency: usize) -> Arc<Held> {
+    let info = |name: &str| TensorInfo {
+        name: name.to_owned(),
+        dtype: Dtype::U8,
+        dimensions: vec![None, Some(2)],
+    };
+    Arc::new(Held {
+        kind,
+        signature: Signature {
+            inputs: vec![info("x")],
+            outputs: vec![info("y")],
+            ..Signature::default()
+        },
+        concurrency,
+        open: Mutex::new(true),
+        opened: Condvar::new(),
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    })
 }
 
 impl Held {
@@ -175,7 +173,7 @@ fn runs_of_more_than_one(statistics: &Statistics) -> u64 {
 #[test]
 fn no_more_run_than_the_graph_allows() {
     for concurrency in [1, 3] {
-        let held = HeldGraph::new(Kind::AddsOne, concurrency);
+        let held = held(Kind::AddsOne, concurrency);
         let scheduler = scheduler(&held, &Scheduling::default());
         let threads = (0..8).map(|number| {
             let scheduler = scheduler.clone();
@@ -193,7 +191,7 @@ fn no_more_run_than_the_graph_allows() {
 
 #[test]
 fn what_waits_runs_as_one_and_everybody_gets_their_own_row() {
-    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let held = held(Kind::AddsOne, 1);
     let scheduler = scheduler(&held, &batches_of(4, Duration::ZERO));
     held.let_run(false);
     let first = scheduler.clone();
@@ -215,7 +213,7 @@ fn what_waits_runs_as_one_and_everybody_gets_their_own_row() {
 
 #[test]
 fn a_full_batch_does_not_wait_for_the_delay() {
-    let held = HeldGraph::new(Kind::AddsOne, 2);
+    let held = held(Kind::AddsOne, 2);
     let scheduler = scheduler(&held, &batches_of(2, Duration::from_secs(3600)));
     let threads = callers(&scheduler, [1]);
     run(&scheduler, 2, &Cancel::default()).expect("runs with the other");
@@ -225,7 +223,7 @@ fn a_full_batch_does_not_wait_for_the_delay() {
 
 #[test]
 fn a_lone_call_runs_when_its_delay_is_over() {
-    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let held = held(Kind::AddsOne, 1);
     let scheduler = scheduler(&held, &batches_of(8, Duration::from_millis(1)));
     for number in 0..20 {
         run(&scheduler, number, &Cancel::default()).expect("runs");
@@ -235,7 +233,7 @@ fn a_lone_call_runs_when_its_delay_is_over() {
 
 #[test]
 fn past_the_queue_calls_are_refused_at_once() {
-    let held = HeldGraph::new(Kind::AddsOne, 1);
+    let held = held(Kind::AddsOne, 1);
     let scheduling = Scheduling {
         queue: 2,
         ..Scheduling::default()
@@ -259,7 +257,7 @@ fn past_the_queue_calls_are_refused_at_once() {
 #[test]
 fn who_is_stopped_leaves_the_queue_and_takes_no_turn_along() {
     for scheduling in [Scheduling::default(), batches_of(2, Duration::ZERO)] {
-        let held = HeldGraph::new(Kind::AddsOne, 1);
+        let held = held(Kind::AddsOne, 1);
         let scheduler = scheduler(&held, &scheduling);
         held.let_run(false);
         let running = scheduler.clone();
@@ -284,7 +282,7 @@ fn who_is_stopped_leaves_the_queue_and_takes_no_turn_along() {
 
 #[test]
 fn a_panic_costs_only_the_call_that_causes_it_and_no_turn() {
-    let held = HeldGraph::new(Kind::Panics, 1);
+    let held = held(Kind::Panics, 1);
     let scheduler = scheduler(&held, &batches_of(2, Duration::from_secs(3600)));
     let threads = callers(&scheduler, [13]);
     run(&scheduler, 1, &Cancel::default()).expect("runs by itself");
@@ -302,7 +300,7 @@ fn stops_at_any_moment_lose_no_turn() {
         batches_of(3, Duration::ZERO),
         batches_of(3, Duration::from_micros(100)),
     ] {
-        let held = HeldGraph::new(Kind::AddsOne, 2);
+        let held = held(Kind::AddsOne, 2);
         let scheduler = scheduler(&held, &scheduling);
         let start = Arc::new(Barrier::new(9));
         let threads = (0..8u8).map(|number| {
@@ -341,7 +339,7 @@ fn stops_at_any_moment_lose_no_turn() {
 
 #[test]
 fn a_model_that_mixes_rows_is_not_batched() {
-    let held = HeldGraph::new(Kind::MixesRows, 1);
+    let held = held(Kind::MixesRows, 1);
     let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held)));
     let error = scheduler
         .with(&batches_of(4, Duration::ZERO))
