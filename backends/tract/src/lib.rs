@@ -11,6 +11,7 @@ mod limits;
 mod lite;
 mod load;
 mod operators;
+mod reductions;
 mod refuse;
 mod repair;
 mod rewrite;

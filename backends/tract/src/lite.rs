@@ -38,6 +38,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<(TypedModel, Declared)> {
         .map_err(|error| rejected("parse", error))?;
     limits::check(&model)?;
     put_right(&mut model);
+    crate::repair::put_right(&mut model);
     graph.check_shapes(&model)?;
     let declared = Declared {
         inputs: graph.names(&graph.inputs),

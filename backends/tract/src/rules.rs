@@ -131,6 +131,11 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         applies: |f| !f.has_input(2),
     },
     Rule {
+        operators: &["ParametricSoftplus"],
+        what: "the exponentials of large numbers overflow",
+        applies: |_| true,
+    },
+    Rule {
         operators: &["QuantizeLinear"],
         what: "it ignores `output_dtype`",
         applies: |f| !f.has_input(2) && !matches!(f.int("output_dtype", 0), 0 | 2),
@@ -201,7 +206,17 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         applies: |f| f.is_empty(0) || f.is_empty(1),
     },
     Rule {
-        operators: &["ReduceMax", "ReduceMin"],
+        operators: &["Pow"],
+        what: "integers to a power that may be negative",
+        applies: |f| {
+            let integers = |index| f.dtype(index).is_some_and(|dtype| dtype.is_integer());
+            let fits = |power: i64| u32::try_from(power).is_ok();
+            let known = || f.integers(1).is_some_and(|all| all.into_iter().all(fits));
+            integers(0) && integers(1) && !known()
+        },
+    },
+    Rule {
+        operators: &["ReduceMax", "ReduceMin", "ReduceLogSumExp"],
         what: "an input without elements",
         applies: |f| f.is_empty(0),
     },
@@ -219,6 +234,21 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         operators: &["ReduceL2"],
         what: "the squares of f16 and of integers overflow",
         applies: |f| !matches!(f.dtype(0), None | Some(DatumType::F32 | DatumType::F64)),
+    },
+    Rule {
+        operators: &["ReduceSumSquare"],
+        what: "the squares of integers overflow",
+        applies: |f| f.dtype(0).is_some_and(|dtype| !dtype.is_float()),
+    },
+    Rule {
+        operators: &["ReduceSum", "ReduceMean", "ReduceL1"],
+        what: "the sums of integers of 8 and 16 bits, which overflow",
+        applies: |f| {
+            matches!(
+                f.dtype(0),
+                Some(DatumType::I8 | DatumType::U8 | DatumType::I16 | DatumType::U16)
+            )
+        },
     },
     Rule {
         operators: &["ReduceLogSum", "ReduceLogSumExp"],

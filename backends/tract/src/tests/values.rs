@@ -20,9 +20,11 @@ pub(super) fn run(graph: &dyn Graph, inputs: &[Tensor]) -> Result<Vec<f64>> {
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     let bytes = tensor.host().expect("in host memory");
     let f32s = |chunk: &[u8]| f64::from(f32::from_le_bytes(chunk.try_into().expect("4 bytes")));
+    let i32s = |chunk: &[u8]| f64::from(i32::from_le_bytes(chunk.try_into().expect("4 bytes")));
     let i64s = |chunk: &[u8]| i64::from_le_bytes(chunk.try_into().expect("8 bytes")) as f64;
     match tensor.dtype() {
         Dtype::F32 => bytes.chunks_exact(4).map(f32s).collect(),
+        Dtype::I32 => bytes.chunks_exact(4).map(i32s).collect(),
         Dtype::I64 => bytes.chunks_exact(8).map(i64s).collect(),
         Dtype::I8 => bytes.iter().map(|&byte| f64::from(byte as i8)).collect(),
         Dtype::U8 | Dtype::Bool => bytes.iter().map(|&byte| f64::from(byte)).collect(),
@@ -53,4 +55,17 @@ pub(super) fn integers(values: &[i64]) -> Tensor {
         .flat_map(|value| value.to_le_bytes())
         .collect();
     Tensor::copied_from(Dtype::I64, vec![values.len()], &bytes).expect("a valid tensor")
+}
+
+pub(super) fn narrow_integers(values: &[i32]) -> Tensor {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Tensor::copied_from(Dtype::I32, vec![values.len()], &bytes).expect("a valid tensor")
+}
+
+pub(super) fn bytes(values: &[i8]) -> Tensor {
+    let bytes: Vec<u8> = values.iter().map(|&value| value.cast_unsigned()).collect();
+    Tensor::copied_from(Dtype::I8, vec![values.len()], &bytes).expect("a valid tensor")
 }
