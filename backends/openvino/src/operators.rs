@@ -37,7 +37,7 @@ pub(crate) fn loses_sign(from: i32, to: i32) -> bool {
 }
 
 /// Whether an operator may make larger numbers than it is given.
-pub(crate) fn grows(operator: &str) -> bool {
+pub(crate) fn grows(node: &Node) -> bool {
     const GROW: &[&str] = &[
         "Abs",
         "Add",
@@ -63,17 +63,18 @@ pub(crate) fn grows(operator: &str) -> bool {
         "Sub",
         "Sum",
     ];
-    GROW.contains(&operator)
+    let right = |a: &infer_onnx::Attribute| a.name == "direction" && a.text == "RIGHT";
+    GROW.contains(&node.operator.as_str()) && !node.attributes.iter().any(right)
 }
 
 /// Whether an operator goes wrong where its result passes 8 or 16 bits, as it may with this element type.
-pub(crate) fn wraps(operator: &str, dtype: i32) -> bool {
+pub(crate) fn wraps(node: &Node, dtype: i32) -> bool {
     let signed = matches!(dtype, INT8 | INT16);
     is_narrow(dtype)
-        && match operator {
+        && match node.operator.as_str() {
             "Abs" | "Div" => signed,
             "BitwiseNot" => false,
-            operator => grows(operator),
+            _ => grows(node),
         }
 }
 
@@ -154,9 +155,9 @@ pub(crate) fn is_own(operator: &str, output: usize) -> Option<i32> {
 pub(crate) fn element_type(node: &Node, inputs: &[i32]) -> i32 {
     let at = |place: usize| inputs.get(place).copied().unwrap_or(UNKNOWN);
     let first = || {
-        inputs
-            .iter()
-            .copied()
+        let operator = node.operator.as_str();
+        let data = (0..inputs.len()).filter(|place| !is_index(operator, *place));
+        data.map(at)
             .find(|dtype| *dtype != UNKNOWN)
             .unwrap_or(UNKNOWN)
     };
@@ -170,7 +171,7 @@ pub(crate) fn element_type(node: &Node, inputs: &[i32]) -> i32 {
         "RandomNormal" | "RandomUniform" => set(node, "dtype").unwrap_or(FLOAT),
         "Multinomial" => set(node, "dtype").unwrap_or(INT32),
         "Bernoulli" | "EyeLike" | "RandomNormalLike" | "RandomUniformLike" => {
-            set(node, "dtype").unwrap_or_else(first)
+            set(node, "dtype").unwrap_or_else(|| at(0))
         }
         "ConvInteger" | "MatMulInteger" => INT32,
         "QuantizeLinear" => match (at(2), set(node, "output_dtype")) {

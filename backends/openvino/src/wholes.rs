@@ -265,10 +265,7 @@ impl<'a> Flow<'a> {
             .enumerate()
             .filter(|(at, _)| !operators::is_index(operator, *at));
         let data: Vec<Fact<'a>> = data.map(|(_, fact)| *fact).collect();
-        if data
-            .iter()
-            .any(|fact| operators::wraps(operator, fact.dtype))
-        {
+        if data.iter().any(|fact| operators::wraps(node, fact.dtype)) {
             self.fault.get_or_insert(Fault::Narrow(operator));
         }
         let reach = data
@@ -328,7 +325,7 @@ fn outcome<'a>(node: &'a Node, inputs: &[Fact<'a>], reach: Reach<'a>, output: us
     let dtypes: Vec<i32> = inputs.iter().map(|fact| fact.dtype).collect();
     let dtype = operators::element_type(node, &dtypes);
     let reach = match reach {
-        Reach::Given if is_wide(dtype) && passes(operator, &dtypes, dtype) => Reach::Wide(operator),
+        Reach::Given if is_wide(dtype) && passes(node, &dtypes, dtype) => Reach::Wide(operator),
         Reach::Given if (is_wide(dtype) || dtype == INT32) && operators::rounds(operator) => {
             Reach::Wide(operator)
         }
@@ -339,13 +336,13 @@ fn outcome<'a>(node: &'a Node, inputs: &[Fact<'a>], reach: Reach<'a>, output: us
 }
 
 /// Whether numbers that fit 32 bits may become some that do not.
-fn passes(operator: &str, inputs: &[i32], output: i32) -> bool {
+fn passes(node: &Node, inputs: &[i32], output: i32) -> bool {
     let from = inputs.first().copied().unwrap_or(UNKNOWN);
-    match operator {
+    match node.operator.as_str() {
         "Cast" | "CastLike" => {
             let whole = is_whole(from) || matches!(from, BOOL | UNKNOWN);
             !whole || operators::loses_sign(from, output)
         }
-        operator => operators::grows(operator),
+        _ => operators::grows(node),
     }
 }

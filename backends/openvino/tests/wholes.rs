@@ -189,6 +189,38 @@ fn a_number_is_followed_to_where_it_shows() {
     allowed.expect("`auto` allows it");
 }
 
+/// Whether a value is an input or was computed in an earlier turn.
+#[test]
+fn a_number_is_followed_through_the_turns_of_a_loop() {
+    if common::engine("a_number_is_followed_through_the_turns_of_a_loop").is_none() {
+        return;
+    }
+    let turns = |operator| {
+        let body = Model::new(18)
+            .input("i", INT64, &[])
+            .input("c", BOOL, &[])
+            .input("v", INT64, &[4])
+            .input("w", INT64, &[4])
+            .output("d", BOOL, &[])
+            .output("a", INT64, &[4])
+            .output("b", INT64, &[4])
+            .node("Identity", [&["c"], &["d"]], &[])
+            .node("Identity", [&["w"], &["a"]], &[])
+            .node(operator, [&["w", "x"], &["b"]], &[])
+            .body();
+        model(INT64, INT64)
+            .input("n", INT64, &[])
+            .input("go", BOOL, &[])
+            .node(
+                "Loop",
+                [&["n", "go", "x", "z"], &["y", "e"]],
+                &[inner("body", &body)],
+            )
+    };
+    refused("a turn's product", turns("Mul"), ["`Mul`", WIDE]);
+    runs("a turn's choice", turns("Max"));
+}
+
 #[test]
 fn shapes_indices_and_small_numbers_run() {
     if common::engine("shapes_indices_and_small_numbers_run").is_none() {
@@ -223,6 +255,9 @@ fn shapes_indices_and_small_numbers_run() {
         .node("Where", [&["b", "x", "z"], &["w"]], &[])
         .node("Cast", [&["w"], &["y"]], &cast(FLOAT));
     runs("numbers as they are given", given);
+    let right = [common::onnx::string("direction", "RIGHT")];
+    let shifted = model(UINT8, UINT8).node("BitShift", [&["x", "z"], &["y"]], &right);
+    runs("a shift that makes it smaller", shifted);
     for dtype in [INT32, FLOAT] {
         let plain = model(dtype, dtype).node("Add", [&["x", "z"], &["y"]], &[]);
         runs("a sum of other dtypes", plain);
