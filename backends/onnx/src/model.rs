@@ -35,6 +35,10 @@ pub struct Opset {
 pub struct Function {
     #[prost(string, tag = "1")]
     pub name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub inputs: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub outputs: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub nodes: Vec<Node>,
     #[prost(message, repeated, tag = "9")]

@@ -17,11 +17,13 @@ mod ir;
 mod library;
 mod load;
 mod native;
+mod operators;
 mod options;
 mod refuse;
 mod rules;
 mod tensorflow;
 mod tensors;
+mod wholes;
 
 use std::sync::{Arc, OnceLock};
 

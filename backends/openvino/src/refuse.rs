@@ -6,25 +6,29 @@ use infer_core::{Error, ErrorKind, Precision, Result, clip};
 
 use infer_onnx::{Model, Node, Tensor, check_rules};
 
+use crate::operators::{INT64, UINT32, UINT64};
 use crate::rules::RULES;
+use crate::wholes;
 
-/// ONNX's numbers of element types.
-const INT64: i32 = 7;
+/// ONNX's number of f64.
 const DOUBLE: i32 = 11;
-const UINT32: i32 = 12;
-const UINT64: i32 = 13;
 
 /// Checks every node of a model, those inside of nodes and functions too.
 ///
 /// # Errors
 /// `UnsupportedOperation` for the first that a rule applies to, with the operator and what about it; for
-/// whole numbers that need more than 32 bits, and for f64 where less is not asked for.
+/// whole numbers that need more than 32 bits, and for f64 and what is computed of whole numbers where less is
+/// not asked for.
 pub(crate) fn check(model: &Model, precision: Precision) -> Result<()> {
     check_rules(model, "OpenVINO", RULES)?;
     if precision == Precision::F32 {
         check_doubles(model)?;
     }
-    check_wide_constants(model)
+    check_wide_constants(model)?;
+    match precision {
+        Precision::Auto => Ok(()),
+        _ => wholes::check(model),
+    }
 }
 
 /// The engine computes f64 in f32, and makes of numbers that are too large for it the largest.
@@ -115,7 +119,7 @@ fn is_wide(tensor: &Tensor) -> bool {
     }
 }
 
-fn unsupported(message: String) -> Error {
+pub(crate) fn unsupported(message: String) -> Error {
     Error::new(ErrorKind::UnsupportedOperation, message)
         .with_hint("another backend may run this model")
 }

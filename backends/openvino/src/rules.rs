@@ -3,7 +3,7 @@
 //! Found by running the ONNX backend test data. A rule is as narrow as what is known allows; the test
 //! `rules` has a model for each. Before a new version of OpenVINO, try every rule anew.
 
-use infer_onnx::{Facts, Rule};
+use infer_onnx::{Facts, Rule, Tensor};
 
 /// The rules.
 pub(crate) const RULES: &[Rule] = &[
@@ -16,6 +16,11 @@ pub(crate) const RULES: &[Rule] = &[
         operators: &["DFT"],
         what: "`onesided` gives another shape, an axis may be ignored, and sums are inexact",
         applies: |_| true,
+    },
+    Rule {
+        operators: &["Div"],
+        what: "a constant divisor of 0 gives no infinity",
+        applies: |f| f.constant(1).is_some_and(has_zero),
     },
     Rule {
         operators: &["DynamicQuantizeLinear"],
@@ -91,6 +96,20 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |f| f.has_output(1),
     },
 ];
+
+/// Whether an element of f32 is 0, of either sign.
+fn has_zero(tensor: &Tensor) -> bool {
+    const FLOAT: i32 = 1;
+    let (raw, _) = tensor.raw.as_chunks();
+    let raw = raw.iter().map(|number| f32::from_le_bytes(*number));
+    tensor.dtype == FLOAT
+        && tensor
+            .floats
+            .iter()
+            .copied()
+            .chain(raw)
+            .any(|number| number == 0.0)
+}
 
 /// Whether the stride and the padding at the end reach beyond the window on some axis.
 fn window_past_the_end(facts: &Facts<'_>) -> bool {

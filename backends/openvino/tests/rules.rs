@@ -24,7 +24,15 @@ fn each_is_refused_by_name() {
     let aligned = string("coordinate_transformation_mode", "align_corners");
     let attention = ["q", "k", "v", "m", "pk", "pv"];
     let peepholes = ["x", "w", "r", "", "", "", "", "p"];
-    let cases: [(&str, Model); 18] = [
+    let cases: [(&str, Model); 19] = [
+        (
+            "`Div` wrongly: a constant divisor of 0",
+            Model::new(22)
+                .floats("zero", &[2], &[1.0, -0.0])
+                .input("x", FLOAT, &[2])
+                .output("y", FLOAT, &[2])
+                .node("Div", [&["x", "zero"], &["y"]], &[]),
+        ),
         (
             "`QuantizeLinear` wrongly: numbers of 16 bits",
             one(
@@ -124,15 +132,15 @@ fn numbers_that_need_64_bits_are_refused() {
     let Some(engine) = common::engine("numbers_that_need_64_bits_are_refused") else {
         return;
     };
-    let add = |number: i64| {
+    let largest = |number: i64| {
         Model::new(13)
             .input("x", INT64, &[1])
             .output("y", INT64, &[1])
             .integers("n", &[number])
-            .node("Add", [&["x", "n"], &["y"]], &[])
+            .node("Max", [&["x", "n"], &["y"]], &[])
     };
-    refused(&engine, "in 32 bits", add(1 << 31).bytes());
-    refused(&engine, "in 32 bits", add(i64::MIN).bytes());
+    refused(&engine, "in 32 bits", largest(1 << 31).bytes());
+    refused(&engine, "in 32 bits", largest(i64::MIN).bytes());
     let whole = int("value_int", 1 << 40);
     let constant = Model::new(13)
         .input("x", INT64, &[])
@@ -154,7 +162,7 @@ fn numbers_that_need_64_bits_are_refused() {
         .integers("start", &[1])
         .integers("end", &[i64::MAX])
         .node("Slice", [&["x", "start", "end"], &["y"]], &[]);
-    for model in [to_the_end, add(i32::MAX.into())] {
+    for model in [to_the_end, largest(i32::MAX.into())] {
         let source = Source::Memory(vec![model.bytes().into()]);
         let loaded = common::load(&engine, &common::request(Encoding::Onnx, source));
         loaded.unwrap_or_else(|error| panic!("{}", error.report()));

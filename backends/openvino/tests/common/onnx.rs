@@ -82,6 +82,11 @@ impl Model {
         self
     }
 
+    /// The graph alone, for an attribute.
+    pub fn body(self) -> Vec<u8> {
+        self.graph
+    }
+
     pub fn bytes(self) -> Vec<u8> {
         let mut bytes = number(1, 8);
         bytes.extend(message(7, &self.graph));
