@@ -139,7 +139,11 @@ fn take(
     library: Library,
 ) -> Result<&'static Engine> {
     // The version first: another one lacks functions, and its number says more than their names.
-    let version = version_of(&library).map_err(|why| broken(candidate, &why))?;
+    let version = version_of(&library).map_err(|why| {
+        let missing = missing_function(&library);
+        let not_it = |function| format!("it is not OpenVINO's: it has no function `{function}`");
+        broken(candidate, &missing.map_or(why, not_it))
+    })?;
     check_version(&version).map_err(|why| broken(candidate, &why))?;
     if let Some(function) = missing_function(&library) {
         return Err(broken(
