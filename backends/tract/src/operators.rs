@@ -151,6 +151,74 @@ impl BinMiniOp for Ordered {
     }
 }
 
+/// `Pow` of integers by integers: past the end of the dtype it begins again; negative powers are cut off to whole
+/// numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WholePower;
+
+impl BinMiniOp for WholePower {
+    fn name(&self) -> &'static str {
+        "WholePower"
+    }
+
+    fn result_datum_type(&self, a: DatumType, b: DatumType) -> TractResult<DatumType> {
+        ensure!(a == b, "expected powers of dtype {a:?}, got {b:?}");
+        Ok(a)
+    }
+
+    fn eval_in_a(&self, a: &mut Tensor, b: &Tensor) -> TractResult<()> {
+        let bases = a.clone();
+        self.eval_out_of_place(a, &bases, b)
+    }
+
+    fn eval_out_of_place(&self, c: &mut Tensor, a: &Tensor, b: &Tensor) -> TractResult<()> {
+        match c.datum_type() {
+            DatumType::I32 => raise::<i32>(c, [a, b], |base, power| {
+                // The low half of a product depends on the low halves alone.
+                whole_power(base.into(), power.into()) as i32
+            }),
+            DatumType::I64 => raise::<i64>(c, [a, b], whole_power),
+            dtype => bail!("no powers of dtype {dtype:?}"),
+        }
+    }
+
+    fn is_commutative(&self) -> bool {
+        false
+    }
+}
+
+fn raise<T: Datum + Copy>(
+    target: &mut Tensor,
+    [bases, powers]: [&Tensor; 2],
+    power: fn(T, T) -> T,
+) -> TractResult<()> {
+    let (bases, powers) = (
+        bases.to_plain_array_view::<T>()?,
+        powers.to_plain_array_view::<T>()?,
+    );
+    let mut plain = target.try_as_plain_ram_mut()?;
+    tract_ndarray::Zip::from(&mut plain.to_array_view_mut::<T>()?)
+        .and_broadcast(bases)
+        .and_broadcast(powers)
+        .for_each(|target, &base, &exponent| *target = power(base, exponent));
+    Ok(())
+}
+
+fn whole_power(base: i64, power: i64) -> i64 {
+    if power < 0 && base.unsigned_abs() != 1 {
+        return 0;
+    }
+    let (mut rest, mut square, mut product) = (power.unsigned_abs(), base, 1i64);
+    while rest > 0 {
+        if rest % 2 == 1 {
+            product = product.wrapping_mul(square);
+        }
+        square = square.wrapping_mul(square);
+        rest /= 2;
+    }
+    product
+}
+
 /// Numbers as the symbolic ones that tract has for dimensions, all 64 bits of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToDimension;

@@ -7,7 +7,8 @@
 //! inside of the convolution, and the other way round. `Scan`, `LSTM`, `GRU` and `RNN`: tract hands their state on to the
 //! next run, as a stream would; ONNX starts afresh. `Slice` with steps, and a `Conv` that skips: the
 //! optimiser moves the skipping to before a `Softmax`, which must see all, or into another `Conv`, where
-//! it forgets the first position. `Mul` and `Pow` of integers: tract squares them in f32. `Div` by a
+//! it forgets the first position. `Mul` and `Pow` of integers: tract squares them in f32, and takes
+//! negative powers for large ones. `Div` by a
 //! constant: tract multiplies by its reciprocal, which is infinite for the smallest numbers. What
 //! reduces axes, and `Softplus`: see `reductions`.
 
@@ -28,7 +29,7 @@ use tract_onnx::tract_core::ops::nn::Reduce;
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_hir::internal::*;
 
-use crate::operators::{CastToInt64, Hidden, LogSoftmax, Ordered, ToDimension};
+use crate::operators::{CastToInt64, Hidden, LogSoftmax, Ordered, ToDimension, WholePower};
 use crate::reductions::{Later, LogSumExp, Mean, PutRight, Reduction, Softplus};
 use crate::rewrite::BARRIER;
 
@@ -48,8 +49,8 @@ pub(crate) fn reader() -> Onnx {
     onnx.op_register.insert("ReduceMean", build_mean);
     onnx.op_register
         .insert("ReduceLogSumExp", build_log_sum_exp);
-    for name in ["ReduceSum", "ReduceL1", "ReduceMax", "ReduceMin"] {
-        onnx.op_register.insert(name, build_reduction);
+    for name in ["Pow", "ReduceSum", "ReduceL1", "ReduceMax", "ReduceMin"] {
+        onnx.op_register.insert(name, build_put_right);
     }
     onnx
 }
@@ -120,7 +121,10 @@ fn put_node_right(node: &mut TypedNode, inputs: Inputs) {
         put_right(&mut branches.then_body);
         put_right(&mut branches.else_body);
     } else if let Some(binary) = node.op_as_mut::<TypedBinOp>() {
-        if is_to_stay(binary, &inputs) {
+        let whole = matches!(inputs.first, Some(DatumType::I32 | DatumType::I64));
+        if binary.0.is::<Pow>() && whole {
+            binary.0 = Box::new(WholePower);
+        } else if is_to_stay(binary, &inputs) {
             binary.0 = Box::new(Ordered(binary.0.clone()));
         }
     } else if let Some(reduce) = node.op_as::<Reduce>() {
@@ -179,7 +183,7 @@ fn tracts_expansion(context: &ParsingContext, node: &NodeProto) -> TractResult<B
         .with_context(|| format!("`{}` is in one part", node.op_type))
 }
 
-fn build_reduction(context: &ParsingContext, node: &NodeProto) -> Built {
+fn build_put_right(context: &ParsingContext, node: &NodeProto) -> Built {
     let tracts = tracts_expansion(context, node)?;
     Ok((expand(PutRight(tracts)), vec![]))
 }

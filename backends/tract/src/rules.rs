@@ -206,21 +206,6 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         applies: |f| f.is_empty(0) || f.is_empty(1),
     },
     Rule {
-        operators: &["Pow"],
-        what: "integers to a power that may be negative",
-        applies: |f| {
-            let integers = |index| f.dtype(index).is_some_and(|dtype| dtype.is_integer());
-            let fits = |power: i64| u32::try_from(power).is_ok();
-            let known = || f.integers(1).is_some_and(|all| all.into_iter().all(fits));
-            integers(0) && integers(1) && !known()
-        },
-    },
-    Rule {
-        operators: &["ReduceMax", "ReduceMin", "ReduceLogSumExp"],
-        what: "an input without elements",
-        applies: |f| f.is_empty(0),
-    },
-    Rule {
         operators: &["Equal", "Pad", "ReduceMax", "ReduceMin"],
         what: "bools, which it takes for numbers",
         applies: |f| f.dtype(0) == Some(DatumType::Bool),

@@ -250,13 +250,6 @@ fn refused() -> Vec<(&'static str, Model)> {
             ),
         ),
         (
-            "`Pow` wrongly: integers to a power",
-            Model::new(13)
-                .input("x", DataType::Int64, &[2])
-                .integers("power", &[-1])
-                .node("Pow", &["x", "power"], &["y"], &[]),
-        ),
-        (
             "`ParametricSoftplus` wrongly",
             unary(13, "ParametricSoftplus", &[]),
         ),
@@ -274,15 +267,6 @@ fn refused() -> Vec<(&'static str, Model)> {
             Model::new(13)
                 .input("x", DataType::Int8, &[2])
                 .node("ReduceSum", &["x"], &["y"], &[]),
-        ),
-        (
-            "`ReduceMax` wrongly: an input without elements",
-            Model::new(13).floats("x", &[2, 0], &[]).node(
-                "ReduceMax",
-                &["x"],
-                &["y"],
-                &[ints("axes", &[1])],
-            ),
         ),
         (
             "`ReduceL2` wrongly",

@@ -93,6 +93,35 @@ pub(super) fn repaired() -> Vec<Repaired> {
             vec![9_000_000_006_000_000_001i64 as f64],
         ),
         (
+            "negative powers of int64",
+            Model::new(13)
+                .input("x", DataType::Int64, &[4])
+                .input("power", DataType::Int64, &[4])
+                .node("Pow", &["x", "power"], &["y"], &[]),
+            vec![integers(&[3, 1, -1, -2]), integers(&[-1, -1, -3, 3])],
+            vec![0.0, 1.0, -1.0, -8.0],
+        ),
+        (
+            "negative powers of constants of int64",
+            Model::new(13)
+                .input("x", DataType::Int64, &[1])
+                .integers("three", &[3])
+                .integers("power", &[-2])
+                .node("Pow", &["three", "power"], &["zero"], &[])
+                .node("Add", &["x", "zero"], &["y"], &[]),
+            vec![integers(&[5])],
+            vec![5.0],
+        ),
+        (
+            "a power of int32, of another shape",
+            Model::new(13)
+                .input("x", DataType::Int32, &[1])
+                .input("power", DataType::Int32, &[3])
+                .node("Pow", &["x", "power"], &["y"], &[]),
+            vec![narrow_integers(&[-3]), narrow_integers(&[0, 3, -1])],
+            vec![1.0, -27.0, 0.0],
+        ),
+        (
             "the softplus of large numbers",
             unary(13, "Softplus", &[]),
             vec![tensor(&[1, 1, 2, 2], &[100.0, -100.0, 0.0, 30.0])],
@@ -125,6 +154,16 @@ pub(super) fn repaired() -> Vec<Repaired> {
                 &[f32::INFINITY, 1.0, f32::NEG_INFINITY, f32::NEG_INFINITY],
             )],
             vec![f64::INFINITY, f64::NEG_INFINITY],
+        ),
+        (
+            "the maximum of nothing",
+            Model::new(13)
+                .x(&[1, 2])
+                .floats("none", &[0, 2], &[])
+                .node("ReduceMax", &["none"], &["max"], &[ints("axes", &[0])])
+                .node("Add", &["x", "max"], &["y"], &[]),
+            vec![tensor(&[1, 2], &[0.0, 1.0])],
+            vec![f64::NEG_INFINITY; 2],
         ),
         (
             "the maximum of nothing but minus infinity",
