@@ -1,10 +1,10 @@
 //! infer's backend on OpenVINO, which is loaded at run time: CPU, GPU and NPU.
 //!
 //! [`OpenVino`] finds the library (`library`), reads a model in any of four encodings and compiles it
-//! with its own options (`load`, `options`), refuses what the engine is known to answer wrongly (`refuse`,
-//! `rules`) and runs it (`graph`, `tensors`). `onnx` reads what of an ONNX file has to be known before the
-//! engine sees it, `files` and `ir` keep a model to its own files. All calls of the C library are in
-//! `native` and `library`.
+//! with its own options (`load`, `options`), refuses what the engine is known to answer wrongly (`refuse`;
+//! `rules` node by node, `wholes` and `operators` for whole numbers through a model) and runs it (`graph`,
+//! `tensors`). `onnx` reads what of an ONNX file has to be known before the engine sees it, `files` and `ir`
+//! keep a model to its own files. All calls of the C library are in `native` and `library`.
 //!
 //! A load cannot be stopped while the engine reads or compiles: a cancel is seen between its steps. A run
 //! stops between the nodes of the graph, where its shapes are known beforehand.
