@@ -88,6 +88,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("openvino", "node/test_cast_FLOAT16_to_DOUBLE"),
     ("openvino", "node/test_cumsum_1d"),
     ("openvino", "node/test_einsum_transpose"),
+    ("openvino", "node/test_mul_uint8"),
     ("openvino", "node/test_tile"),
     ("openvino", "node/test_top_k"),
     ("openvino", "node/test_unsqueeze_axis_0"),
