@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Verbosity, parse_filter};
+use crate::args::Verbosity;
+use crate::args::values::parse_filter;
 use crate::output;
 
 /// Starts logging. What the command line says wins over `RUST_LOG`.
