@@ -9,7 +9,7 @@ use wasmtime_wasi::FsPerms;
 use crate::scheduler::Scheduling;
 
 /// How guests are compiled. A compiled guest fits only an engine of the same settings.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Count fuel, which `Limits::fuel` needs; it makes guests slower.
     pub fuel: bool,
@@ -20,6 +20,24 @@ pub struct EngineConfig {
     /// a table 100,000 elements, whatever [`Limits::memory`] says: growing beyond fails as it does at that limit. A
     /// component with more than one memory counts as so many instances.
     pub instances: Option<u32>,
+    /// What the pool keeps of an instance's memory for the next one in its place, in bytes: clearing that is cheaper than
+    /// having it mapped anew. It stays resident, once touched, for each instance of the pool.
+    pub kept_memory: usize,
+}
+
+impl EngineConfig {
+    /// The default of [`EngineConfig::kept_memory`].
+    pub const KEPT_MEMORY: usize = 128 << 10;
+}
+
+impl Default for EngineConfig {
+    fn default() -> EngineConfig {
+        EngineConfig {
+            fuel: false,
+            instances: None,
+            kept_memory: EngineConfig::KEPT_MEMORY,
+        }
+    }
 }
 
 /// What one instance may use.
@@ -67,6 +85,8 @@ pub struct Grants {
     pub env: Vec<(String, String)>,
     /// The network, all of it.
     pub network: bool,
+    /// Hosts that it may send HTTP requests to, beside those that `network` allows.
+    pub outgoing: Vec<HostGrant>,
     /// Handing model bytes of its own to the engines.
     pub load: bool,
     /// Devices for models that it loads itself.
@@ -84,6 +104,15 @@ pub struct DirGrant {
     pub guest: String,
     /// Whether the guest may only read.
     pub read_only: bool,
+}
+
+/// A host that a guest may send HTTP requests to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostGrant {
+    /// Its name or address, in lower case.
+    pub host: String,
+    /// The port; that of the request's scheme where absent.
+    pub port: Option<u16>,
 }
 
 impl DirGrant {

@@ -27,9 +27,9 @@ const MOST_TABLES: u32 = 16;
 /// The most memories of one instance in the pool.
 const MEMORIES: u32 = 4;
 
-/// What is kept of an instance's memory for the next one in its place, in bytes: clearing it is cheaper than having it
+/// What is kept of an instance's tables for the next one in its place, in bytes: clearing it is cheaper than having it
 /// mapped anew.
-const KEPT: usize = 128 << 10;
+const KEPT_TABLES: usize = 128 << 10;
 
 /// Compiles guests and links them; one per process is enough. Clones share everything.
 #[derive(Clone)]
@@ -112,12 +112,12 @@ fn settings(config: &EngineConfig) -> Config {
     settings.epoch_interruption(true);
     settings.async_stack_size(ASYNC_STACK);
     if let Some(instances) = config.instances {
-        settings.allocation_strategy(pool(instances));
+        settings.allocation_strategy(pool(instances, config.kept_memory));
     }
     settings
 }
 
-fn pool(instances: u32) -> PoolingAllocationConfig {
+fn pool(instances: u32, kept_memory: usize) -> PoolingAllocationConfig {
     let most_of_each = u32::try_from(MOST_OF_EACH).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -132,8 +132,8 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_tables(instances.saturating_mul(TABLES))
         .table_elements(TABLE_ELEMENTS)
         .total_stacks(instances)
-        .linear_memory_keep_resident(KEPT)
-        .table_keep_resident(KEPT)
+        .linear_memory_keep_resident(kept_memory)
+        .table_keep_resident(KEPT_TABLES)
         .pagemap_scan(Enabled::Auto);
     pool
 }
@@ -141,6 +141,7 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
 fn component_linker(wasmtime: &wasmtime::Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wit::add_to_linker(&mut linker)?;
     types::add_to_linker(&mut linker)?;
     Ok(linker)

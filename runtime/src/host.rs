@@ -1,9 +1,14 @@
-//! The data of one instance's store: its WASI, its wasi-nn, its limits.
+//! The data of one instance's store: its WASI, its wasi-nn, its HTTP, its limits.
+
+use std::any::Any;
 
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::config::Limits;
+use crate::guest::outgoing::Outgoing;
 use crate::nn::state::NnState;
 use crate::nn::witx::Handles;
 
@@ -23,11 +28,20 @@ pub(crate) struct Host {
     pub(crate) nn: NnState,
     pub(crate) handles: Handles,
     pub(crate) memory: MemoryLimit,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    _permit: Option<Box<dyn Any + Send>>,
 }
 
 impl Host {
-    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, memory: usize, handles: u64) -> Host {
-        let handles = usize::try_from(handles)
+    pub(crate) fn new(
+        mut wasi: WasiP1Ctx,
+        nn: NnState,
+        limits: &Limits,
+        permit: Option<Box<dyn Any + Send>>,
+    ) -> Host {
+        let outgoing = Outgoing::new(&nn.grants);
+        let handles = usize::try_from(limits.handles)
             .unwrap_or(usize::MAX)
             .saturating_add(WASI_RESOURCES);
         wasi.ctx().table.set_max_capacity(handles);
@@ -35,7 +49,10 @@ impl Host {
             wasi,
             nn,
             handles: Handles::default(),
-            memory: MemoryLimit::new(memory),
+            memory: MemoryLimit::new(limits.memory),
+            http: WasiHttpCtx::new(),
+            outgoing,
+            _permit: permit,
         }
     }
 }
@@ -43,6 +60,16 @@ impl Host {
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: self.wasi.ctx().table,
+            ctx: &mut self.http,
+        }
     }
 }
 

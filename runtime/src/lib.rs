@@ -33,16 +33,19 @@ mod nn;
 mod open;
 mod registry;
 mod scheduler;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod threads;
 pub mod tune;
+pub mod values;
 
 pub use backends::{Backends, EngineLibraries, Loaded};
 pub use cache::GuestCache;
 pub use compiled::{Kind, compile, kind};
-pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, Limits, Selection};
+pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, HostGrant, Limits, Selection};
 pub use describe::{GuestDescription, Import};
 pub use engine::Engine;
-pub use guest::{End, Guest, Instance, Outcome};
+pub use guest::{Answering, End, Guest, Instance, Outcome, Stopper};
 pub use nn::usage::Usage;
 pub use open::open_model;
 pub use registry::{DEFAULT_NAME, Model, Registry};

@@ -19,6 +19,18 @@ pub fn open_model(
     selection: &Selection,
     registry: &mut Registry,
 ) -> Result<Arc<Model>> {
+    registry.add(load_model(backends, files, selection)?, Some(files))
+}
+
+/// Loads a model.
+///
+/// # Errors
+/// As for [`open_model`].
+pub(crate) fn load_model(
+    backends: &Backends,
+    files: &ModelFiles,
+    selection: &Selection,
+) -> Result<Model> {
     let source = Source::Files(files.files.clone());
     let loaded = backends
         .load(selection, (&source, files.encoding), &Cancel::default())
@@ -26,8 +38,7 @@ pub fn open_model(
     files.check_signature(loaded.graph.signature())?;
     let name = &files.name;
     loaded.say_where(name);
-    let model = Model::new(name, loaded.backend, files.encoding, loaded.graph);
-    registry.add(model.scheduled(&selection.scheduling)?, Some(files))
+    Model::new(name, loaded.backend, files.encoding, loaded.graph).scheduled(&selection.scheduling)
 }
 
 /// What a person did not ask for in this command needs a word where it fails.

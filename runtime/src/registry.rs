@@ -1,11 +1,12 @@
 //! The models that guests reach by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use infer_core::{Encoding, Error, ErrorKind, Graph, Placement, Result, Signature};
+use infer_core::{Cancel, Encoding, Error, ErrorKind, Graph, Placement, Result, Signature, Tensor};
 use infer_models::Model as ModelFiles;
 
+use crate::engine::Engine;
 use crate::nn::info;
 use crate::scheduler::{Scheduler, Scheduling, Statistics};
 
@@ -20,7 +21,7 @@ pub struct Model {
     name: String,
     backend: &'static str,
     encoding: Encoding,
-    scheduler: Scheduler,
+    scheduler: Arc<Scheduler>,
     output_names: Vec<Arc<str>>,
 }
 
@@ -41,7 +42,7 @@ impl Model {
                 .iter()
                 .map(|info| info.name.as_str().into())
                 .collect(),
-            scheduler: Scheduler::new(backend, graph),
+            scheduler: Arc::new(Scheduler::new(backend, graph)),
         }
     }
 
@@ -52,9 +53,27 @@ impl Model {
     /// trial in which the rows of a batch got other answers than alone.
     pub fn scheduled(self, scheduling: &Scheduling) -> Result<Model> {
         Ok(Model {
-            scheduler: self.scheduler.with(scheduling)?,
+            scheduler: Arc::new(self.scheduler.with(scheduling)?),
             ..self
         })
+    }
+
+    /// Runs the model on named inputs, without blocking: engines have threads of their own for it. A model with state
+    /// starts anew.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for inputs that do not fit; those of the engine; `Busy` where too many calls wait; `Timeout`
+    /// when cancelled.
+    pub async fn infer(
+        &self,
+        engine: &Engine,
+        inputs: Vec<(String, Tensor)>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Tensor>> {
+        let inputs = self.signature().arrange(inputs)?;
+        self.scheduler
+            .run_elsewhere(engine.threads(), inputs, cancel)
+            .await
     }
 
     /// What it has done since it was loaded.
@@ -98,9 +117,11 @@ impl Model {
 }
 
 /// Names and their models, shared by all instances.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Registry {
     models: HashMap<String, Arc<Model>>,
+    /// Names of models that the host has and that these instances were not granted.
+    withheld: HashSet<String>,
 }
 
 impl Registry {
@@ -118,19 +139,38 @@ impl Registry {
                 .with_hint("name one of them: --model NAME=REF"));
         }
         let information = Arc::new(info::model(&model, files)?);
-        if self.models.is_empty() || name == DEFAULT_NAME {
-            self.insert(DEFAULT_NAME, &model, &information);
-        }
-        self.insert(&name, &model, &information);
+        self.enter(&model, &information);
         Ok(model)
+    }
+
+    /// Has guests that ask for this name told that they were not granted it.
+    pub(crate) fn withhold(&mut self, name: &str) {
+        self.withheld.insert(name.to_owned());
+    }
+
+    /// Adds a model with its information.
+    pub(crate) fn enter(&mut self, model: &Arc<Model>, information: &Arc<Model>) {
+        let name = &model.name;
+        if self.models.is_empty() || name == DEFAULT_NAME {
+            self.insert(DEFAULT_NAME, model, information);
+        }
+        self.insert(name, model, information);
     }
 
     /// The model of this name.
     ///
     /// # Errors
-    /// `NotFound`, with the names that there are.
+    /// `NotFound`, with the names that there are; `Security` for a model that was not granted.
     pub fn get(&self, name: &str) -> Result<Arc<Model>> {
         self.models.get(name).cloned().ok_or_else(|| {
+            if self.withheld.contains(info::without_suffix(name)) {
+                let message = format!(
+                    "the model `{name}` was not granted to this guest: {}",
+                    self.names()
+                );
+                return Error::new(ErrorKind::Security, message)
+                    .with_hint("name it among the guest's `models`");
+            }
             let name = infer_core::clip(name);
             Error::new(
                 ErrorKind::NotFound,

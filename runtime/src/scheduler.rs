@@ -5,6 +5,7 @@
 //! the call that has waited longest. With batching on, whoever gets a turn takes the calls that wait and fit
 //! together, its own among them, and runs them as one. The queue is bounded.
 
+mod elsewhere;
 mod queue;
 mod statistics;
 mod trial;
@@ -93,14 +94,14 @@ impl Scheduler {
     ///
     /// # Errors
     /// `UnsupportedOperation` for batching of a model that does not allow it.
-    pub(crate) fn with(self, scheduling: &Scheduling) -> Result<Scheduler> {
+    pub(crate) fn with(&self, scheduling: &Scheduling) -> Result<Scheduler> {
         if scheduling.batching.is_some() {
             if !self.graph.signature().can_batch() {
                 return Err(not_batchable(self.graph.signature()));
             }
             run_engine(self.engine, || trial::check(&*self.graph))?;
         }
-        Ok(Scheduler::of(self.engine, self.graph, scheduling))
+        Ok(Scheduler::of(self.engine, self.graph.clone(), scheduling))
     }
 
     pub(crate) fn graph(&self) -> &dyn Graph {

@@ -15,9 +15,6 @@ use infer_core::{Error, ErrorKind, Result};
 
 const MOST_ABANDONED: usize = 16;
 
-/// Stack for work that calls no engine but to stop it, in bytes.
-const SMALL_STACK: usize = 512 << 10;
-
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 64;
 
@@ -95,17 +92,22 @@ impl Threads {
         }
     }
 
-    /// Has a thread do what is short and that nobody waits for.
+    /// Has a thread do what nobody is told the end of.
     ///
     /// # Errors
     /// `RuntimeError` if no thread can be had.
-    pub(crate) fn detach(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    pub(crate) fn detach(
+        &self,
+        name: &str,
+        stack: usize,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
         let job = move |free: &dyn Fn()| {
             if catch_unwind(AssertUnwindSafe(work)).is_ok() {
                 free();
             }
         };
-        self.hand_over("infer-stop", SMALL_STACK, Box::new(job))
+        self.hand_over(name, stack, Box::new(job))
     }
 
     fn hand_over(&self, name: &str, stack: usize, mut job: Job) -> Result<()> {

@@ -23,6 +23,11 @@ pub(crate) fn name_of(name: &str) -> String {
     format!("{name}{SUFFIX}")
 }
 
+/// The name of the model, of its own name or that of its information.
+pub(crate) fn without_suffix(name: &str) -> &str {
+    name.strip_suffix(SUFFIX).unwrap_or(name)
+}
+
 /// Whether a name is that of a model's information.
 pub(crate) fn is_info(name: &str) -> bool {
     name.ends_with(SUFFIX)

@@ -4,7 +4,9 @@
 //! or because another has run its call; or to stop.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use infer_core::{Call, Error, ErrorKind, Result, fit_together, rows};
@@ -202,6 +204,26 @@ struct Slot {
     delayed: bool,
     /// Nobody sleeps here any more.
     left: bool,
+    /// Of a caller that has no thread that sleeps.
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    /// Why its caller is woken, if it is.
+    fn woken(&mut self) -> Option<Woken> {
+        match std::mem::take(&mut self.stage) {
+            Stage::Ended(ended) => Some(match *ended {
+                Ok(call) => Woken::Done(Box::new(call)),
+                Err(error) => Woken::Failed(error),
+            }),
+            Stage::Leads(batch) if self.stopped => {
+                self.stage = Stage::Leads(batch);
+                Some(Woken::Stopped)
+            }
+            Stage::Leads(batch) => Some(Woken::Leads(batch)),
+            Stage::Waits => self.stopped.then_some(Woken::Stopped),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -231,20 +253,8 @@ impl Waiting {
     pub(crate) fn sleep(&self) -> Woken {
         let mut slot = self.slot();
         loop {
-            match std::mem::take(&mut slot.stage) {
-                Stage::Ended(ended) => {
-                    return match *ended {
-                        Ok(call) => Woken::Done(Box::new(call)),
-                        Err(error) => Woken::Failed(error),
-                    };
-                }
-                Stage::Leads(batch) if slot.stopped => {
-                    slot.stage = Stage::Leads(batch);
-                    return Woken::Stopped;
-                }
-                Stage::Leads(batch) => return Woken::Leads(batch),
-                Stage::Waits if slot.stopped => return Woken::Stopped,
-                Stage::Waits => {}
+            if let Some(woken) = slot.woken() {
+                return woken;
             }
             slot = match self.until.filter(|_| !slot.delayed) {
                 None => {
@@ -264,6 +274,31 @@ impl Waiting {
         }
     }
 
+    /// The same without a thread that sleeps.
+    pub(crate) async fn wait(&self) -> Woken {
+        let woken = poll_fn(|context| {
+            let mut slot = self.slot();
+            match slot.woken() {
+                Some(woken) => Poll::Ready(woken),
+                None => {
+                    slot.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        match self.until.filter(|_| !self.slot().delayed) {
+            None => woken.await,
+            Some(until) => tokio::select! {
+                biased;
+                woken = woken => woken,
+                () = tokio::time::sleep_until(until.into()) => {
+                    self.slot().delayed = true;
+                    Woken::Delayed
+                }
+            },
+        }
+    }
+
     /// Hands a caller its call that another has run.
     pub(crate) fn end(&self, ended: Result<Call>) {
         self.set(Stage::Ended(Box::new(ended)));
@@ -271,13 +306,22 @@ impl Waiting {
 
     /// Has the caller stop waiting.
     pub(crate) fn wake_to_stop(&self) {
-        self.slot().stopped = true;
-        self.woken.notify_one();
+        self.change(|slot| slot.stopped = true);
     }
 
     fn set(&self, stage: Stage) {
-        self.slot().stage = stage;
-        self.woken.notify_one();
+        self.change(|slot| slot.stage = stage);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slot)) {
+        let mut slot = self.slot();
+        change(&mut slot);
+        let waker = slot.waker.take();
+        drop(slot);
+        match waker {
+            Some(waker) => waker.wake(),
+            None => self.woken.notify_one(),
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {

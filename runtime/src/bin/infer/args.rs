@@ -1,5 +1,6 @@
 //! The command line: its definition. `values` reads what clap has no type for.
 
+pub(crate) mod serve;
 pub(crate) mod values;
 
 use std::fs::DirBuilder;
@@ -12,18 +13,20 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
+use infer::values::{
+    parse_device, parse_dir, parse_duration, parse_host, parse_performance, parse_precision,
+    parse_size,
+};
 use infer::{
-    Backends, Batching, DeviceChoice, DirGrant, EngineLibraries, Grants, Limits, Scheduling,
-    Selection,
+    Backends, Batching, DeviceChoice, DirGrant, EngineLibraries, Grants, HostGrant, Limits,
+    Scheduling, Selection,
 };
 use infer_core::{Device, LoadOptions, Performance, Precision};
 use infer_models::ModelRef;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::values::{
-    Levels, parse_count, parse_device, parse_dir, parse_duration, parse_env, parse_levels,
-    parse_performance, parse_precision, parse_shape, parse_size,
-};
+use crate::args::serve::ServeArgs;
+use crate::args::values::{Levels, parse_count, parse_env, parse_levels, parse_shape};
 use crate::status;
 
 /// Run WebAssembly guests that do AI inference, on the hardware that is there.
@@ -38,6 +41,7 @@ use crate::status;
 Examples:
   infer models get efficientnet-lite0
   infer run classify.wasm --model efficientnet-lite0 --dir photos -- photos/coffee.png
+  infer serve classify-http.wasm --model efficientnet-lite0
   infer inspect efficientnet-lite0
   infer tune efficientnet-lite0 --save
   infer devices")]
@@ -65,6 +69,7 @@ pub(crate) struct Verbosity {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<RunArgs>),
+    Serve(Box<ServeArgs>),
     Bench(Box<BenchArgs>),
     Inspect(InspectArgs),
     Devices(DevicesArgs),
@@ -301,6 +306,7 @@ impl GrantArgs {
             dirs: self.dirs.clone(),
             env: self.env.clone(),
             network: self.net,
+            outgoing: self.outgoing.clone(),
             load: self.allow_load,
             devices,
             engine: engine.clone(),
@@ -391,6 +397,9 @@ pub(crate) struct GrantArgs {
     /// The network, all of it
     #[arg(long)]
     pub(crate) net: bool,
+    /// A host that it may send HTTP requests to. Repeatable
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host)]
+    pub(crate) outgoing: Vec<HostGrant>,
     /// Handing models of its own to the engines, which parse them with native code
     #[arg(long)]
     pub(crate) allow_load: bool,

@@ -13,6 +13,7 @@ mod logging;
 mod models;
 mod output;
 mod run;
+mod serve;
 mod status;
 mod stdio;
 mod tune;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     output::quiet_engine_panics();
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Serve(args) => serve::serve(*args),
         Command::Bench(args) => bench::bench(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Devices(args) => devices::devices(&args),

@@ -121,7 +121,7 @@ pub(crate) fn prepare_guest(
 }
 
 /// Whether a guest that is granted this folder could change compiled guests.
-fn reaches_the_cache(dir: &DirGrant) -> bool {
+pub(crate) fn reaches_the_cache(dir: &DirGrant) -> bool {
     let Some(cache) = GuestCache::user_folder() else {
         return false;
     };
@@ -131,7 +131,7 @@ fn reaches_the_cache(dir: &DirGrant) -> bool {
 }
 
 /// The user's cache of compiled guests. Without it guests start later and no worse.
-fn open_cache() -> Option<GuestCache> {
+pub(crate) fn open_cache() -> Option<GuestCache> {
     let cache = GuestCache::open(&GuestCache::user_folder()?);
     cache
         .inspect_err(|error| tracing::info!("compiled guests are not kept: {}", error.report()))
@@ -198,6 +198,7 @@ fn instance(
         stdin: Box::new(tokio::io::stdin()),
         stdout: Box::new(Stdout),
         stderr: Box::new(tokio::io::stderr()),
+        permit: None,
     })
 }
 

@@ -1,0 +1,100 @@
+//! HTTP requests that a guest sends: to hosts that it was granted, and to no other.
+
+use http::uri::{Authority, Scheme};
+use http_body_util::BodyExt;
+use infer_core::clip;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::config::{Grants, HostGrant};
+
+type Ended = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Ended), Error>> + Send>;
+
+/// What one instance may send requests to.
+pub(crate) struct Outgoing {
+    any: bool,
+    hosts: Vec<HostGrant>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(grants: &Grants) -> Outgoing {
+        Outgoing {
+            any: grants.network,
+            hosts: grants.outgoing.clone(),
+        }
+    }
+
+    fn allows(&self, uri: &http::Uri) -> bool {
+        let usual = match uri.scheme() == Some(&Scheme::HTTP) {
+            true => 80,
+            false => 443,
+        };
+        let granted = |authority: &Authority| {
+            self.hosts.iter().any(|grant| {
+                grant.host.eq_ignore_ascii_case(authority.host())
+                    && authority.port_u16().unwrap_or(usual) == grant.port.unwrap_or(usual)
+            })
+        };
+        self.any || uri.authority().is_some_and(granted)
+    }
+}
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _ended: Ended,
+    ) -> Sending {
+        if !self.allows(request.uri()) {
+            let host = request.uri().authority().map_or("", Authority::as_str);
+            tracing::warn!(
+                "a guest was refused a request to `{}`, which it was not granted (--net, `outgoing`)",
+                clip(host)
+            );
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        }
+        Box::new(async move {
+            let (response, ended) =
+                wasmtime_wasi_http::default_send_request(request, options).await?;
+            Ok((
+                response.map(BodyExt::boxed_unsync),
+                Box::new(ended) as Ended,
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_granted_hosts_are_reached() {
+        let hosts = vec![
+            HostGrant {
+                host: "api.example".to_owned(),
+                port: None,
+            },
+            HostGrant {
+                host: "127.0.0.1".to_owned(),
+                port: Some(9000),
+            },
+        ];
+        let outgoing = Outgoing { any: false, hosts };
+        let cases = [
+            ("https://api.example/x", true),
+            ("http://API.example:80/", true),
+            ("https://api.example:80/", false),
+            ("http://127.0.0.1:9000/", true),
+            ("http://127.0.0.1/", false),
+            ("https://api.example.evil/", false),
+            ("https://user@evil:443/", false),
+            ("/path", false),
+        ];
+        for (uri, allowed) in cases {
+            let uri: http::Uri = uri.parse().expect("a URI");
+            assert_eq!(outgoing.allows(&uri), allowed, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The runs of a guest.
+//!
+//! A run makes a store and an instance on a thread that is its own meanwhile, where engine calls may block, and watches
+//! its deadline from outside: the guest is interrupted between instructions, waiting is dropped, engines are
+//! asked to stop, and what does not stop is abandoned.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use infer_core::{Cancel, Error, ErrorKind, Result};
+use tokio::sync::Notify;
+use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
+
+use crate::config::{Grants, Limits};
+use crate::deadlines::Noted;
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance, Program, text};
+use crate::host::Host;
+use crate::nn::state::NnState;
+use crate::nn::usage::Usage;
+use crate::threads;
+
+/// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
+const THREAD_STACK: usize = 2 << 20;
+
+/// The thread that asks engines to stop, and its stack in bytes.
+const STOP: &str = "infer-stop";
+const STOP_STACK: usize = 512 << 10;
+
+/// How long an engine that was asked to stop may take before its thread is abandoned.
+const GRACE: Duration = Duration::from_millis(30);
+
+/// How a run ended, and what it used.
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// The books of the instance, closed by now unless a thread was abandoned.
+    pub usage: Arc<Usage>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum End {
+    /// The guest ended by itself with this status.
+    Exited(u32),
+    /// It was stopped at its deadline.
+    TimedOut(Duration),
+    /// It trapped, or used up its fuel.
+    Trapped(Error),
+    /// The host could not run it.
+    Failed(Error),
+}
+
+/// What is done in an instance: it instantiates, calls, and gives the status to end with.
+pub(super) trait Work: Send + 'static {
+    fn perform(self, store: &mut Store<Host>)
+    -> impl Future<Output = wasmtime::Result<u32>> + Send;
+}
+
+impl Guest {
+    /// Runs the guest in a new instance, to its end or its deadline. Must be called within a tokio runtime
+    /// that has its timers enabled.
+    pub async fn run(&self, instance: Instance) -> Outcome {
+        let usage = Usage::new(&instance.limits);
+        let end = match self.command() {
+            Ok(command) => self.elsewhere(command, instance, usage.clone()).0.await,
+            Err(error) => End::Failed(error),
+        };
+        Outcome { end, usage }
+    }
+
+    /// The same on the thread that polls this, which saves handing the guest to another: for callers that have threads
+    /// for guests. Engine calls block the thread. At the deadline all is done that [`Guest::run`] does, but an engine
+    /// that does not stop keeps the thread until it ends.
+    pub async fn run_here(&self, instance: Instance) -> Outcome {
+        let usage = Usage::new(&instance.limits);
+        let running = async {
+            let run = self.prepare(self.command()?, instance, usage.clone())?;
+            Ok(run.drive().await)
+        };
+        let end = caught(running).await.unwrap_or_else(End::Failed);
+        Outcome { end, usage }
+    }
+
+    fn command(&self) -> Result<Command> {
+        match &self.program {
+            Program::Command(component) => Ok(Command::Component(component.clone())),
+            Program::Module(module) => Ok(Command::Module(module.clone())),
+            Program::Http(_) => {
+                let message = "the component answers HTTP requests, it is no command: it does not export `wasi:cli/run`";
+                Err(Error::new(ErrorKind::UnsupportedOperation, message)
+                    .with_hint("serve it: infer serve GUEST"))
+            }
+        }
+    }
+
+    /// Does the work in a new instance, on a thread that is its own. Dropping the future stops the instance, too.
+    pub(super) fn elsewhere<W: Work>(
+        &self,
+        work: W,
+        instance: Instance,
+        usage: Arc<Usage>,
+    ) -> (impl Future<Output = End> + Send + use<W>, Stopper) {
+        let run = self.prepare(work, instance, usage);
+        let stopper = Stopper {
+            engine: self.engine.clone(),
+            stop: run.as_ref().ok().map(|run| run.stop.clone()),
+        };
+        let engine = self.engine.clone();
+        let running = async move {
+            let ended = match run {
+                Ok(run) => run_elsewhere(engine, run).await,
+                Err(error) => Err(error),
+            };
+            ended.unwrap_or_else(End::Failed)
+        };
+        (running, stopper)
+    }
+
+    fn prepare<W: Work>(&self, work: W, instance: Instance, usage: Arc<Usage>) -> Result<Run<W>> {
+        let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
+        let store = self.store(instance, usage, stop.cancel.clone())?;
+        let stopped = stop.clone();
+        let deadline = self.at(limits.timeout, move |engine| {
+            let (threads, engine) = (engine.threads().clone(), engine.clone());
+            let work = {
+                let (stopped, engine) = (stopped.clone(), engine.clone());
+                move || stopped.now(&engine)
+            };
+            // An engine that blocks when it is asked to stop holds up no other's deadline.
+            if threads.detach(STOP, STOP_STACK, work).is_err() {
+                stopped.now(&engine);
+            }
+        })?;
+        let given_up = stop.clone();
+        let grace = limits.timeout.map(|timeout| timeout.saturating_add(GRACE));
+        let late = self.at(grace, move |engine| {
+            // Again: wasmtime reads the epoch anew after it has asked whether to stop, and may have missed the first.
+            engine.wasmtime().increment_epoch();
+            given_up.abandoned.notify_one();
+        })?;
+        Ok(Run {
+            work,
+            store,
+            limits,
+            stop,
+            _deadlines: [deadline, late],
+        })
+    }
+
+    /// Has `act` called after some time; not at all where that is further away than time goes.
+    fn at(
+        &self,
+        after: Option<Duration>,
+        act: impl FnOnce(&Engine) + Send + 'static,
+    ) -> Result<Option<Noted>> {
+        let time = after.and_then(|after| Instant::now().checked_add(after));
+        let engine = self.engine.clone();
+        let noted = time.map(|time| self.engine.deadlines().at(time, move || act(&engine)));
+        noted.transpose()
+    }
+
+    fn store(&self, instance: Instance, usage: Arc<Usage>, cancel: Cancel) -> Result<Store<Host>> {
+        let wasi = wasi(&instance.args, &instance.grants)?
+            .stdin(instance.stdin)
+            .stdout(instance.stdout)
+            .stderr(instance.stderr)
+            .build_p1();
+        let limits = instance.limits;
+        let nn = NnState {
+            registry: instance.registry,
+            backends: instance.backends,
+            grants: instance.grants,
+            usage,
+            cancel: cancel.clone(),
+            threads: self.engine.threads().clone(),
+            more_dtypes: self.more_dtypes,
+        };
+        let host = Host::new(wasi, nn, &limits, instance.permit);
+        let mut store = Store::new(self.engine.wasmtime(), host);
+        store.limiter(|host| &mut host.memory);
+        // No list that a guest passes is larger than its memory; parts of one may overlap.
+        store.set_hostcall_fuel(limits.memory.saturating_mul(2));
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| match cancel.is_cancelled() {
+            true => Ok(UpdateDeadline::Interrupt),
+            // The deadline of another instance.
+            false => Ok(UpdateDeadline::Continue(1)),
+        });
+        match (self.engine.config().fuel, limits.fuel) {
+            (true, fuel) => {
+                let set = store.set_fuel(fuel.unwrap_or(u64::MAX));
+                set.map_err(|error| failed("cannot set the fuel", &error))?;
+            }
+            (false, None) => {}
+            (false, Some(_)) => {
+                let message =
+                    "fuel is limited, but this engine does not count it (`EngineConfig::fuel`)";
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+        }
+        Ok(store)
+    }
+}
+
+/// Runs on a thread of its own, to the end or until it is given up.
+async fn run_elsewhere<W: Work>(engine: Engine, run: Run<W>) -> Result<End> {
+    let (stop, timeout) = (run.stop.clone(), run.limits.timeout);
+    let mut unwatched = Unwatched(Some(Stopper {
+        engine: engine.clone(),
+        stop: Some(stop.clone()),
+    }));
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || runtime.block_on(run.drive());
+    let running = engine.threads().run("infer-guest", THREAD_STACK, work);
+    let ended = tokio::select! {
+        biased;
+        ended = running => ended,
+        () = stop.abandoned.notified() => Ok(End::TimedOut(timeout.unwrap_or_default())),
+    };
+    unwatched.0 = None;
+    ended
+}
+
+fn wasi(args: &[String], grants: &Grants) -> Result<WasiCtxBuilder> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.args(args).envs(&grants.env);
+    for dir in &grants.dirs {
+        wasi.preopened_dir(&dir.host, &dir.guest, dir.permissions())
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("cannot open the folder `{}`", dir.host.display()),
+                )
+                .with_source(text(&error))
+                .with_hint("--dir takes HOST[::GUEST][:ro], where HOST is a folder that exists")
+            })?;
+    }
+    if grants.network {
+        wasi.inherit_network().allow_ip_name_lookup(true);
+    }
+    Ok(wasi)
+}
+
+/// How an instance is stopped.
+#[derive(Default)]
+struct Stop {
+    cancel: Cancel,
+    /// Its time is up.
+    due: Notify,
+    /// It was given time to end, and has not.
+    abandoned: Notify,
+}
+
+impl Stop {
+    fn now(&self, engine: &Engine) {
+        // A permit is kept for a guest that does not wait at this moment.
+        self.due.notify_one();
+        self.cancel.cancel();
+        engine.wasmtime().increment_epoch();
+    }
+}
+
+/// Stops an instance: the guest is interrupted, its engine asked to stop.
+pub struct Stopper {
+    engine: Engine,
+    stop: Option<Arc<Stop>>,
+}
+
+impl Stopper {
+    /// Stops it and does not wait for its end. If it has ended, nothing happens.
+    pub fn stop(self) {
+        let Some(stop) = self.stop else {
+            return;
+        };
+        let (engine, stopping) = (self.engine.clone(), stop.clone());
+        let work = move || stopping.now(&engine);
+        // An engine may block when it is asked to stop.
+        if self
+            .engine
+            .threads()
+            .detach(STOP, STOP_STACK, work)
+            .is_err()
+        {
+            stop.now(&self.engine);
+        }
+    }
+}
+
+/// Stops an instance that nobody waits for any more, because the future of its run was dropped.
+struct Unwatched(Option<Stopper>);
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        if let Some(stopper) = self.0.take() {
+            stopper.stop();
+        }
+    }
+}
+
+/// An instance that is ready to start.
+struct Run<W> {
+    work: W,
+    store: Store<Host>,
+    limits: Limits,
+    stop: Arc<Stop>,
+    _deadlines: [Option<Noted>; 2],
+}
+
+impl<W: Work> Run<W> {
+    async fn drive(mut self) -> End {
+        let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
+        let call = self.work.perform(&mut self.store);
+        let result = tokio::select! {
+            biased;
+            result = call => result,
+            // Ends waiting, for input say; the epoch and the engine's own stop end everything else.
+            () = self.stop.due.notified() => return due,
+        };
+        let refused = self.store.data().memory.refused;
+        if result.is_ok() && refused {
+            let limit = self.limits.memory;
+            tracing::warn!(
+                "the guest was refused memory beyond its limit of {limit} bytes (--max-memory)"
+            );
+        }
+        let timed_out = self.limits.timeout.is_some() && self.stop.cancel.is_cancelled();
+        match result {
+            _ if timed_out => due,
+            Ok(status) => End::Exited(status),
+            Err(error) if error.is::<I32Exit>() => End::Exited(
+                error
+                    .downcast_ref::<I32Exit>()
+                    .map_or(1, |exit| exit.0.cast_unsigned()),
+            ),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                End::Failed(pool_is_full(&error))
+            }
+            Err(error) => End::Trapped(trapped(&error, &self.limits, refused)),
+        }
+    }
+}
+
+/// A panic of the host's as an error, as it is on a guest's own thread.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(threads::panicked())))
+    })
+    .await
+}
+
+/// A program that runs from its start to its end.
+enum Command {
+    Component(CommandPre<Host>),
+    Module(InstancePre<Host>),
+}
+
+impl Work for Command {
+    async fn perform(self, store: &mut Store<Host>) -> wasmtime::Result<u32> {
+        match self {
+            Command::Component(command) => {
+                let command = command.instantiate_async(&mut *store).await?;
+                Ok(match command.wasi_cli_run().call_run(store).await? {
+                    Ok(()) => 0,
+                    Err(()) => 1,
+                })
+            }
+            Command::Module(module) => {
+                let instance = module.instantiate_async(&mut *store).await?;
+                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                start.call_async(store, ()).await?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn trapped(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> Error {
+    let cause = error.root_cause();
+    let trap = error.downcast_ref::<Trap>().copied();
+    let message = match (trap, limits.fuel) {
+        (Some(Trap::OutOfFuel), Some(fuel)) => {
+            format!("the guest used up its {fuel} units of fuel")
+        }
+        _ => format!("the guest trapped: {cause}"),
+    };
+    let mut trapped = Error::new(ErrorKind::RuntimeError, message);
+    if let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
+        trapped = trapped.with_source(backtrace.to_string().trim_end().to_owned());
+    }
+    match (trap, memory_refused) {
+        (Some(Trap::OutOfFuel), _) => trapped.with_hint("give it more with --fuel"),
+        (_, true) => trapped.with_hint(format!(
+            "before that it was refused memory beyond its limit of {} bytes: raise --max-memory",
+            limits.memory
+        )),
+        _ => trapped,
+    }
+}
+
+fn pool_is_full(error: &wasmtime::Error) -> Error {
+    let message = "the engine runs as many instances as it was made for";
+    Error::new(ErrorKind::RuntimeError, message)
+        .with_source(text(error))
+        .with_hint("start fewer at one time, or raise `EngineConfig::instances`")
+}
+
+fn failed(message: &str, error: &wasmtime::Error) -> Error {
+    Error::new(ErrorKind::RuntimeError, message).with_source(text(error))
+}

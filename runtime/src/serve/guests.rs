@@ -1,0 +1,314 @@
+//! Guests over HTTP: a request finds its guest by its path, waits for a place, and gets an instance of its own.
+//!
+//! The instance is watched by a task that outlives the request's handler. It is stopped when its client goes away, and
+//! when its time is up; what it holds, its place among them, is given back when it has really ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
+use infer_core::{Error, ErrorKind, Result, clip};
+use tokio::task::JoinHandle;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::config::Limits;
+use crate::guest::{Answering, End, Guest, Instance, Outcome, Stopper};
+use crate::serve::State;
+use crate::serve::admission::Admission;
+use crate::serve::config::GuestConfig;
+use crate::serve::counters::Requests;
+use crate::serve::log::LogStream;
+
+/// A guest that answers requests.
+pub(crate) struct ServedGuest {
+    pub(crate) config: GuestConfig,
+    /// Its place among the repository's views.
+    view: usize,
+    guest: Guest,
+    pub(crate) admission: Admission,
+    pub(crate) requests: Requests,
+}
+
+/// Guests by their routes.
+#[derive(Default)]
+pub(crate) struct Guests(Vec<Arc<ServedGuest>>);
+
+impl Guests {
+    /// # Errors
+    /// `InvalidArgument` for a route that two guests have, or that is none.
+    pub(crate) fn new(guests: Vec<(GuestConfig, Guest)>) -> Result<Guests> {
+        let mut served: Vec<Arc<ServedGuest>> = Vec::new();
+        for (view, (config, guest)) in guests.into_iter().enumerate() {
+            check_route(&config)?;
+            let taken = |other: &&Arc<ServedGuest>| {
+                segments(&other.config.route).eq(segments(&config.route))
+            };
+            if let Some(other) = served.iter().find(taken) {
+                let message = format!(
+                    "the guests `{}` and `{}` have the same route `{}`",
+                    other.config.name, config.name, config.route
+                );
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+            let what = format!("the guest `{}`", config.name);
+            served.push(Arc::new(ServedGuest {
+                admission: Admission::new(&what, config.concurrency.get(), config.queue),
+                config,
+                view,
+                guest,
+                requests: Requests::default(),
+            }));
+        }
+        Ok(Guests(served))
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<ServedGuest>] {
+        &self.0
+    }
+
+    /// The guest with the longest route that the path is below.
+    fn of(&self, path: &str) -> Option<&Arc<ServedGuest>> {
+        let below = |guest: &&Arc<ServedGuest>| {
+            let mut path = segments(path);
+            segments(&guest.config.route).all(|segment| path.next() == Some(segment))
+        };
+        let length = |guest: &&Arc<ServedGuest>| segments(&guest.config.route).count();
+        self.0.iter().filter(below).max_by_key(length)
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+fn check_route(config: &GuestConfig) -> Result<()> {
+    let route = &config.route;
+    let fault = match route {
+        _ if !route.starts_with('/') => "a path that starts with `/`",
+        _ if segments(route).next() == Some("v2") => {
+            "a path that is not below `/v2`, which is the protocol's"
+        }
+        _ if route.parse::<Uri>().is_err() => "a path as it stands in a URL",
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "the guest `{}`: expected {fault}, got the route `{route}`",
+        config.name
+    );
+    Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
+/// Answers a request that is none of the protocol's.
+pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Response<Body> {
+    let Some(guest) = state.guests.of(request.uri().path()).cloned() else {
+        let message = match state.guests.all().is_empty() {
+            true => "nothing is served here: models are below /v2".to_owned(),
+            false => format!("no guest has a route for `{}`", clip(request.uri().path())),
+        };
+        return refusal(&Error::new(ErrorKind::NotFound, message));
+    };
+    let started = Instant::now();
+    let answered = answer(&state, &guest, request).await;
+    answered.unwrap_or_else(|error| {
+        guest.requests.ended(false, started.elapsed());
+        tracing::warn!(guest = guest.config.name, "{}", error.report());
+        refusal(&error)
+    })
+}
+
+async fn answer(
+    state: &Arc<State>,
+    guest: &Arc<ServedGuest>,
+    request: Request<Body>,
+) -> Result<Response<Body>> {
+    let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
+    check_length(&request, most)?;
+    let started = Instant::now();
+    let permit = guest.admission.enter().await?;
+    guest.requests.waited(started.elapsed());
+    let request = request.map(|body| Limited::new(body, most).map_err(body_error));
+    let instance = guest.instance(state, permit);
+    let Answering {
+        response,
+        outcome,
+        stop,
+    } = guest.guest.answer(instance, request)?;
+    let watched = guest.clone();
+    let mut watching = Watching {
+        stop: Some(stop),
+        task: tokio::spawn(async move {
+            let outcome = outcome.await;
+            watched.ended(&outcome, started.elapsed());
+            outcome
+        }),
+    };
+    if let Ok(response) = response.await {
+        return Ok(response?.map(|body| Body::new(Answer { body, watching })));
+    }
+    // It ended without a response; how, says its outcome.
+    let outcome = (&mut watching.task).await;
+    watching.stop = None;
+    let outcome = outcome.map_err(|error| {
+        Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error)
+    })?;
+    Err(no_response(outcome.end))
+}
+
+/// Refuses early what is known to be too long.
+fn check_length(request: &Request<Body>, most: usize) -> Result<()> {
+    match request.body().size_hint().lower() {
+        length if length > most as u64 => Err(too_long(most, Some(length))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {
+    let got = length.map_or("more".to_owned(), |length| length.to_string());
+    let message = format!("expected a body of at most {most} bytes, got {got}");
+    Error::new(ErrorKind::TooLarge, message).with_hint("raise --max-body")
+}
+
+/// What a guest reads where a body ends early.
+fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> wasmtime_wasi_http::Error {
+    match error.is::<http_body_util::LengthLimitError>() {
+        true => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
+        false => wasmtime_wasi_http::Error::HttpRequestTrailerSectionSize(None),
+    }
+}
+
+fn no_response(end: End) -> Error {
+    match end {
+        End::TimedOut(time) => {
+            let message = format!("the guest was stopped at its timeout of {time:?}");
+            Error::new(ErrorKind::Timeout, message)
+        }
+        End::Trapped(error) | End::Failed(error) => error,
+        End::Exited(_) => Error::new(
+            ErrorKind::RuntimeError,
+            "the guest ended without a response",
+        ),
+    }
+}
+
+impl ServedGuest {
+    fn instance(&self, state: &State, permit: impl Send + 'static) -> Instance {
+        let config = &self.config;
+        let registry = state.repository.view(self.view);
+        let mut instance = Instance::new(
+            vec![config.name.clone()],
+            registry,
+            state.repository.backends().clone(),
+        );
+        instance.grants = config.grants.clone();
+        instance.limits = Limits {
+            timeout: config.limits.timeout.or(Some(GuestConfig::TIMEOUT)),
+            ..config.limits.clone()
+        };
+        instance.stdout = Box::new(LogStream::new(&config.name, "stdout"));
+        instance.stderr = Box::new(LogStream::new(&config.name, "stderr"));
+        instance.permit = Some(Box::new(permit));
+        instance
+    }
+
+    fn ended(&self, outcome: &Outcome, took: Duration) {
+        let name = &self.config.name;
+        match &outcome.end {
+            End::Exited(_) => {}
+            End::TimedOut(time) => {
+                tracing::warn!(guest = name, "stopped at its timeout of {time:?}");
+            }
+            End::Trapped(error) | End::Failed(error) => {
+                tracing::warn!(guest = name, "{}", error.report());
+            }
+        }
+        self.requests
+            .ended(matches!(outcome.end, End::Exited(_)), took);
+    }
+}
+
+/// An instance that goes on, and is stopped when its client has gone.
+struct Watching {
+    stop: Option<Stopper>,
+    task: JoinHandle<Outcome>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take()
+            && !self.task.is_finished()
+        {
+            stop.stop();
+        }
+    }
+}
+
+/// A response's body as the guest writes it.
+struct Answer {
+    body: HyperOutgoingBody,
+    watching: Watching,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            // It may still have something to do, up to its timeout.
+            self.watching.stop = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An error as a response: what a client did wrong is told, what a guest did wrong stays in the log.
+pub(crate) fn refusal(error: &Error) -> Response<Body> {
+    let status = status(error.kind());
+    let text = match status {
+        StatusCode::INTERNAL_SERVER_ERROR => "the guest failed".to_owned(),
+        _ => error.report(),
+    };
+    let mut response = Response::new(Body::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain"),
+    );
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// The status of HTTP that a failure has.
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidArgument | ErrorKind::InvalidEncoding => StatusCode::BAD_REQUEST,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Security => StatusCode::FORBIDDEN,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::UnsupportedOperation => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::RuntimeError | ErrorKind::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,187 @@
+//! Sockets: connections are taken, encrypted where that is wanted, and ended in order when the server stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use infer_core::{Error, ErrorKind, Result};
+use infer_models::file_error;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::serve::config::{ServerLimits, TlsFiles};
+
+/// How long a client may take for the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long the last answers may take when everything else has ended.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long nothing is taken after a connection could not be: file descriptors may have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket, and what answers there.
+pub(crate) struct Listening {
+    pub(crate) what: &'static str,
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) router: Router,
+}
+
+/// Binds a socket.
+///
+/// # Errors
+/// `RuntimeError` where the address cannot be had.
+pub(crate) async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::new(
+            ErrorKind::RuntimeError,
+            format!("cannot listen on {address}"),
+        )
+        .with_source(error)
+        .with_hint(format!(
+            "another program may have it: {option} takes another address"
+        ))
+    })
+}
+
+/// Reads certificate and key.
+///
+/// # Errors
+/// `NotFound` for files that cannot be read, `InvalidArgument` for what is in them.
+pub(crate) fn tls(files: &TlsFiles) -> Result<TlsAcceptor> {
+    let read = |path| std::fs::read(path).map_err(|error| file_error("read", path, error));
+    let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
+    let wrong = |what: &str, path: &std::path::Path| {
+        let message = format!("expected {what} in PEM in `{}`, found none", path.display());
+        Error::new(ErrorKind::InvalidArgument, message)
+    };
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&certificate)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| wrong("certificates", &files.certificate).with_source(error))?;
+    if certificates.is_empty() {
+        return Err(wrong("certificates", &files.certificate));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|error| wrong("a private key", &files.key).with_source(error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| {
+            config
+                .with_no_client_auth()
+                .with_single_cert(certificates, key)
+        });
+    let mut config = config.map_err(|error| {
+        let message = "the certificate and the key cannot be used together";
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Takes connections until `stopping` says so, then lets the requests in flight end. Connections that are still there
+/// when this is dropped are cut.
+pub(crate) async fn serve(
+    listening: Listening,
+    limits: ServerLimits,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let Listening {
+        what: _,
+        listener,
+        tls,
+        router,
+    } = listening;
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let builder = Arc::new(builder(&limits));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let taken = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+            taken = take(&listener, &places) => taken,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        let Some((stream, place)) = taken else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let (builder, router, watcher, tls) = (
+            builder.clone(),
+            router.clone(),
+            graceful.watcher(),
+            tls.clone(),
+        );
+        connections.spawn(async move {
+            let _place = place;
+            match tls {
+                None => connection(&builder, stream, router, watcher).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(&builder, stream, router, watcher).await,
+                    Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                },
+            }
+        });
+    }
+    // Whoever comes now is refused by the system.
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn take(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // An answer shall not wait for more to be sent.
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            tracing::warn!("a connection could not be taken: {error}");
+            None
+        }
+    }
+}
+
+fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.head_timeout)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    builder
+}
+
+async fn connection(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    watcher: Watcher,
+) {
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}

@@ -1,0 +1,117 @@
+//! What guests write to their standard output and error: lines in the server's log.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// The longest line; what is longer becomes several.
+const LONGEST: usize = 4096;
+
+/// One guest's output.
+#[derive(Clone)]
+pub(crate) struct LogStream {
+    guest: String,
+    stream: &'static str,
+    line: Vec<u8>,
+}
+
+impl LogStream {
+    pub(crate) fn new(guest: &str, stream: &'static str) -> LogStream {
+        LogStream {
+            guest: guest.to_owned(),
+            stream,
+            line: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            for piece in part.chunks(LONGEST) {
+                self.line.extend_from_slice(piece);
+                if self.line.ends_with(b"\n") || self.line.len() >= LONGEST {
+                    self.say();
+                }
+            }
+        }
+    }
+
+    fn say(&mut self) {
+        let text = String::from_utf8_lossy(&self.line);
+        let text = text.trim_end().escape_debug();
+        tracing::info!(guest = self.guest, stream = self.stream, "{text}");
+        self.line.clear();
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.say();
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+impl Pollable for LogStream {
+    fn ready<'a, 'b>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'b>>
+    where
+        Self: 'b,
+        'a: 'b,
+    {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl AsyncWrite for LogStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

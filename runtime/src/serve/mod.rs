@@ -1,0 +1,236 @@
+//! A server: models by the Open Inference Protocol, guests by HTTP, one scheduler for both.
+//!
+//! The life of a request to a guest: `listen` takes the connection, `guests` finds the guest by the path and waits for
+//! a place (`admission`), an instance answers it. To a model: `v2` reads the tensors and hands them to the model's
+//! scheduler. Models come, change and go in `repository`.
+
+mod admission;
+pub mod config;
+mod counters;
+mod file;
+mod guests;
+mod listen;
+mod log;
+mod repository;
+mod v2;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use infer_core::{Error, ErrorKind, Result};
+use infer_models::ModelStore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::backends::Backends;
+use crate::config::EngineConfig;
+use crate::engine::Engine;
+use crate::guest::Guest;
+use config::{GuestConfig, ServeConfig};
+pub use file::ServeFile;
+use guests::Guests;
+use listen::Listening;
+use repository::{Repository, Stage};
+
+/// What the pool keeps of an instance's memory, in bytes: a tensor of a picture, read twice.
+const KEPT_MEMORY: usize = 4 << 20;
+
+/// A server that has its sockets, its models and its guests.
+pub struct Server {
+    state: Arc<State>,
+    work: Vec<Listening>,
+    metrics: Option<Listening>,
+}
+
+/// What all requests share.
+pub(crate) struct State {
+    pub(crate) config: ServeConfig,
+    pub(crate) repository: Repository,
+    pub(crate) guests: Guests,
+    pub(crate) started: Instant,
+    stopping: AtomicBool,
+}
+
+impl State {
+    /// Whether everything that shall be there is, and the server is not about to stop.
+    pub(crate) fn is_ready(&self) -> bool {
+        let there = |stage| matches!(stage, Stage::Ready(_) | Stage::Unloaded);
+        let mut entries = self.repository.entries().iter();
+        !self.stopping.load(Ordering::Relaxed) && entries.all(|entry| there(entry.stage()))
+    }
+}
+
+/// The engine settings for these guests: a pool with room for all of their instances.
+pub fn engine_config(guests: &[GuestConfig]) -> EngineConfig {
+    let instances: usize = guests.iter().map(|guest| guest.concurrency.get()).sum();
+    EngineConfig {
+        fuel: guests.iter().any(|guest| guest.limits.fuel.is_some()),
+        instances: (instances > 0).then(|| u32::try_from(instances).unwrap_or(u32::MAX)),
+        kept_memory: KEPT_MEMORY,
+    }
+}
+
+impl Server {
+    /// Binds the sockets and loads the models. The guests, in the order of the configuration, are of an engine of
+    /// [`engine_config`].
+    ///
+    /// # Errors
+    /// What is wrong with an address, a certificate, a route, a name; unless `lazy`, with a model.
+    pub async fn start(
+        config: ServeConfig,
+        (engine, guests): (Engine, Vec<Guest>),
+        backends: Arc<Backends>,
+    ) -> Result<Server> {
+        let tls = config.tls.as_ref().map(listen::tls).transpose()?;
+        let http = listen::bind(config.http, "--http").await?;
+        let grpc = match config.grpc {
+            Some(address) => Some(listen::bind(address, "--grpc").await?),
+            None => None,
+        };
+        let metrics = match config.metrics {
+            Some(address) => Some(listen::bind(address, "--metrics").await?),
+            None => None,
+        };
+        let granted = config.guests.iter().map(|guest| guest.models.clone());
+        let repository = Repository::new(
+            engine,
+            (backends, ModelStore::from_environment()?),
+            &config.models,
+            granted.collect(),
+        )?;
+        let state = Arc::new(State {
+            guests: Guests::new(config.guests.iter().cloned().zip(guests).collect())?,
+            repository,
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            config,
+        });
+        if !state.config.lazy {
+            load_all(&state).await?;
+        }
+        let guests = state.clone();
+        let http = Listening {
+            what: "HTTP",
+            listener: http,
+            tls: tls.clone(),
+            router: v2::router(state.clone())
+                .fallback(move |request| guests::handle(guests.clone(), request)),
+        };
+        let grpc = grpc.map(|listener| Listening {
+            what: "gRPC",
+            listener,
+            tls,
+            router: v2::grpc_router(state.clone()),
+        });
+        let metrics = metrics.map(|listener| Listening {
+            what: "metrics",
+            listener,
+            tls: None,
+            router: operators(&state),
+        });
+        Ok(Server {
+            work: std::iter::once(http).chain(grpc).collect(),
+            metrics,
+            state,
+        })
+    }
+
+    /// Where it listens, and for what.
+    ///
+    /// # Errors
+    /// `RuntimeError` where the system does not say.
+    pub fn addresses(&self) -> Result<Vec<(&'static str, SocketAddr)>> {
+        let all = self.work.iter().chain(&self.metrics);
+        let addresses = all.map(|listening| Ok((listening.what, listening.listener.local_addr()?)));
+        addresses.collect::<std::io::Result<_>>().map_err(|error| {
+            let message = "the system does not say an address";
+            Error::new(ErrorKind::RuntimeError, message).with_source(error)
+        })
+    }
+
+    /// Loads all models anew and swaps them in; one that fails stays as it was, with a word in the log.
+    pub fn reloader(&self) -> impl Fn() + Send + Sync + 'static {
+        let state = self.state.clone();
+        move || {
+            let state = state.clone();
+            tokio::spawn(async move {
+                if load_all(&state).await.is_ok() {
+                    tracing::info!("all models were loaded anew");
+                }
+            });
+        }
+    }
+
+    /// Answers requests until `stop` comes, then is not ready, and ends when those in flight have ended or their time
+    /// is up.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Server {
+            state,
+            work,
+            metrics,
+        } = self;
+        let (stop_work, stopping) = watch::channel(false);
+        let (stop_metrics, stopping_metrics) = watch::channel(false);
+        let limits = state.config.limits.clone();
+        let mut working = JoinSet::new();
+        for listening in work {
+            working.spawn(listen::serve(listening, limits.clone(), stopping.clone()));
+        }
+        let mut watching = JoinSet::new();
+        for listening in metrics {
+            watching.spawn(listen::serve(
+                listening,
+                limits.clone(),
+                stopping_metrics.clone(),
+            ));
+        }
+        if state.config.lazy {
+            let state = state.clone();
+            tokio::spawn(async move { load_all(&state).await });
+        }
+        stop.await;
+        state.stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: not ready, requests in flight go on");
+        tokio::time::sleep(state.config.drain).await;
+        // Whether anybody listens does not matter.
+        let _ = stop_work.send(true);
+        let ended = tokio::time::timeout(state.config.grace, working.join_all()).await;
+        if ended.is_err() {
+            let grace = state.config.grace;
+            tracing::warn!("requests were cut off that went on after {grace:?} (--grace)");
+        }
+        let _ = stop_metrics.send(true);
+        // Nobody waits long for figures of a server that has stopped.
+        let _ = tokio::time::timeout(listen::LAST_WORDS, watching.join_all()).await;
+    }
+}
+
+/// Loads every model, each on a thread that may block.
+async fn load_all(state: &Arc<State>) -> Result<()> {
+    let mut first = Ok(());
+    for entry in state.repository.entries() {
+        let (loading, name) = (state.clone(), entry.name().to_owned());
+        let work = move || loading.repository.load(&name);
+        let loaded = tokio::task::spawn_blocking(work).await;
+        let loaded = loaded.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::RuntimeError, "loading failed").with_source(error))
+        });
+        if let Err(error) = loaded {
+            let name = entry.name();
+            tracing::error!("model `{name}` cannot be loaded: {}", error.report());
+            if first.is_ok() {
+                let message = format!("cannot load the model `{name}`");
+                first = Err(Error::new(error.kind(), message).with_source(error.report()));
+            }
+        }
+    }
+    first
+}
+
+/// What operators ask for.
+fn operators(state: &Arc<State>) -> Router {
+    v2::health(state.clone())
+}
