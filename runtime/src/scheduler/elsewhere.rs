@@ -102,17 +102,11 @@ impl Scheduler {
             // Nobody waits any more where the caller went away.
             let _ = sender.send(result);
         };
-        let run = Arc::new(Mutex::new(Some(run)));
-        let take = move |run: &Mutex<Option<_>>| {
-            let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
-            run.take()
-        };
-        let there = run.clone();
-        let handed_over = threads.detach("infer-engine", STACK, move || {
-            take(&there).map_or((), |run| run());
-        });
+        let here = Arc::new(Mutex::new(Some(run)));
+        let there = here.clone();
+        let handed_over = threads.detach("infer-engine", STACK, move || run_once(&there));
         if handed_over.is_err() {
-            take(&run).map_or((), |run| run());
+            run_once(&here);
         }
         let stopped = Arc::new(Notify::new());
         let notify = stopped.clone();
@@ -126,6 +120,13 @@ impl Scheduler {
             result = receiver => result.unwrap_or_else(|_| Err(panicked())),
             () = late => cancel.check().and_then(|()| Err(nothing())),
         }
+    }
+}
+
+fn run_once(run: &Mutex<Option<impl FnOnce()>>) {
+    let run = run.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(run) = run {
+        run();
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infer_core::{Device, Error, ErrorKind, LoadOptions, Performance, Precision, Result};
-use infer_models::{ModelRef, check_name, file_error};
+use infer_models::{ModelRef, check_name, install::file_error};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::config::{DeviceChoice, DirGrant, Grants, HostGrant, Limits, Selection};

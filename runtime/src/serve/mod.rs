@@ -180,7 +180,7 @@ impl Server {
             working.spawn(listen::serve(listening, limits.clone(), stopping.clone()));
         }
         let mut watching = JoinSet::new();
-        for listening in metrics {
+        if let Some(listening) = metrics {
             watching.spawn(listen::serve(
                 listening,
                 limits.clone(),

@@ -128,6 +128,7 @@ fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Document> {
     let engine = Engine::new(&EngineConfig {
         fuel: args.limits.fuel.is_some(),
         instances: Some(u32::try_from(most).unwrap_or(u32::MAX)),
+        ..EngineConfig::default()
     })?;
     let guest = run::prepare_guest(&engine, path, args.grants.allow_precompiled, None)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -173,7 +173,9 @@ fn models(
     let (store, tuned) = (ModelStore::from_environment()?, args.selection.tuned()?);
     let models = args.models.models.iter().map(|reference| {
         let selection = match reference.resolve(&store) {
-            Ok(files) => tune::selection(tuned.as_ref(), selection, (&files, backends)),
+            Ok(files) => {
+                tune::selection(tuned.as_ref(), selection, (&files, backends)).into_owned()
+            }
             // What is wrong is said when it is loaded.
             Err(_) => selection.clone(),
         };
