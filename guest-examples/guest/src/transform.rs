@@ -103,14 +103,16 @@ impl ModelInfo {
     /// One more input; a dimension of `None` may be any.
     #[must_use]
     pub fn input(mut self, name: &str, data_type: DataType, dimensions: &[Option<u32>]) -> Self {
-        self.inputs.push(TensorInfo::new(name, data_type, dimensions));
+        self.inputs
+            .push(TensorInfo::new(name, data_type, dimensions));
         self
     }
 
     /// One more output; a dimension of `None` may be any.
     #[must_use]
     pub fn output(mut self, name: &str, data_type: DataType, dimensions: &[Option<u32>]) -> Self {
-        self.outputs.push(TensorInfo::new(name, data_type, dimensions));
+        self.outputs
+            .push(TensorInfo::new(name, data_type, dimensions));
         self
     }
 }
@@ -281,7 +283,12 @@ impl HostTensor {
 
 impl fmt::Debug for HostTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HostTensor({:?} {:?})", self.data_type(), self.dimensions())
+        write!(
+            f,
+            "HostTensor({:?} {:?})",
+            self.data_type(),
+            self.dimensions()
+        )
     }
 }
 
@@ -371,7 +378,9 @@ impl Model {
         let inputs = inputs.map(|(name, tensor)| (name, tensor.0)).collect();
         let outputs = self.context.compute_remote(inputs)?.into_iter();
         Ok(Tensors(
-            outputs.map(|(name, tensor)| (name, HostTensor(tensor))).collect(),
+            outputs
+                .map(|(name, tensor)| (name, HostTensor(tensor)))
+                .collect(),
         ))
     }
 }
@@ -395,7 +404,11 @@ mod tests {
         let info = ModelInfo::new()
             .input("a", DataType::String, &[Some(1)])
             .input("b", DataType::F32, &[None]);
-        let names: Vec<&str> = info.inputs.iter().map(|input| input.name.as_str()).collect();
+        let names: Vec<&str> = info
+            .inputs
+            .iter()
+            .map(|input| input.name.as_str())
+            .collect();
         assert_eq!(names, ["a", "b"]);
     }
 

@@ -111,7 +111,9 @@ impl Context {
         let tensors = tensors.into_iter();
         let tensors = tensors.map(|(name, tensor)| (name, tensor.0)).collect();
         let outputs = self.0.compute(tensors).map_err(error)?.into_iter();
-        Ok(outputs.map(|(name, tensor)| (name, Remote(tensor))).collect())
+        Ok(outputs
+            .map(|(name, tensor)| (name, Remote(tensor)))
+            .collect())
     }
 
     /// Drops the handle, as dropping the value does.
