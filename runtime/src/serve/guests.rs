@@ -28,6 +28,9 @@ use crate::serve::counters::Requests;
 use crate::serve::log::LogStream;
 use crate::serve::repository::View;
 
+/// The first segment of the Open Inference Protocol's paths.
+const PROTOCOL: &str = "v2";
+
 /// A guest that answers requests.
 pub(crate) struct ServedGuest {
     pub(crate) config: GuestConfig,
@@ -128,7 +131,7 @@ fn check_route(config: &GuestConfig) -> Result<()> {
     let route = &config.route;
     let fault = match route {
         _ if !route.starts_with('/') => "a path that starts with `/`",
-        _ if segments(route).next() == Some("v2") => {
+        _ if segments(route).next() == Some(PROTOCOL) => {
             "a path that is not below `/v2`, which is the protocol's"
         }
         _ if route.parse::<Uri>().is_err() => "a path as it stands in a URL",
@@ -143,10 +146,15 @@ fn check_route(config: &GuestConfig) -> Result<()> {
 
 /// Answers a request that is none of the protocol's.
 pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Response<Body> {
-    let Some(guest) = state.guests.of(request.uri().path()).cloned() else {
-        let message = match state.guests.none_answers() {
-            true => "nothing is served here: models are below /v2".to_owned(),
-            false => format!("no guest has a route for `{}`", clip(request.uri().path())),
+    let path = request.uri().path();
+    let protocols = segments(path).next() == Some(PROTOCOL);
+    let Some(guest) = state.guests.of(path).filter(|_| !protocols).cloned() else {
+        let message = match state.guests.none_answers() || protocols {
+            true => format!(
+                "nothing is served at `{}`: models are below /v2/models",
+                clip(path)
+            ),
+            false => format!("no guest has a route for `{}`", clip(path)),
         };
         return refusal(&Error::new(ErrorKind::NotFound, message));
     };
@@ -154,7 +162,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     let answered = answer(&state, &guest, request).await;
     answered.unwrap_or_else(|error| {
         guest.requests.ended(false, started.elapsed());
-        tracing::warn!(guest = guest.config.name, "{}", error.report());
+        tracing::warn!(guest = guest.config.name, "{error}");
         refusal(&error)
     })
 }
@@ -172,8 +180,16 @@ async fn answer(
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started);
-    let response = watching.answer(response).await??;
-    Ok(response.map(|body| Body::new(Answer { body, watching })))
+    match watching.answer(response).await {
+        Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
+        Ok(Err(error)) => {
+            tracing::warn!(guest = guest.config.name, "{error}");
+            watching.stop = None;
+            Ok(refusal(&error))
+        }
+        // It ended without a response, which has been logged and counted.
+        Err(error) => Ok(refusal(&error)),
+    }
 }
 
 /// Refuses early what is known to be too long.
@@ -205,7 +221,7 @@ fn no_answer(end: End) -> Error {
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without an answer"),
+        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
     }
 }
 
@@ -310,7 +326,8 @@ impl ServedGuest {
                 tracing::warn!(guest = name, "stopped at its timeout of {time:?}");
             }
             End::Trapped(error) | End::Failed(error) => {
-                tracing::warn!(guest = name, "{}", error.report());
+                tracing::warn!(guest = name, "{error}");
+                tracing::debug!(guest = name, "{}", error.report());
             }
         }
         self.requests
