@@ -12,6 +12,7 @@ mod guests;
 mod listen;
 mod log;
 mod repository;
+mod served;
 mod v2;
 
 use std::net::SocketAddr;
@@ -78,7 +79,7 @@ impl Server {
     /// [`engine_config`].
     ///
     /// # Errors
-    /// What is wrong with an address, a certificate, a route, a name; unless `lazy`, with a model.
+    /// What is wrong with an address, a certificate, a route, a name; unless `lazy`, with a model or a guest that is one.
     pub async fn start(
         config: ServeConfig,
         (engine, guests): (Engine, Vec<Guest>),
@@ -94,15 +95,15 @@ impl Server {
             Some(address) => Some(listen::bind(address, "--metrics").await?),
             None => None,
         };
-        let granted = config.guests.iter().map(|guest| guest.models.clone());
+        let guests = Guests::new(config.guests.iter().cloned().zip(guests), &backends)?;
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
             &config.models,
-            granted.collect(),
+            guests.all(),
         )?;
         let state = Arc::new(State {
-            guests: Guests::new(config.guests.iter().cloned().zip(guests).collect())?,
+            guests,
             repository,
             started: Instant::now(),
             stopping: AtomicBool::new(false),
