@@ -29,6 +29,7 @@ mod describe;
 mod engine;
 mod guest;
 mod host;
+mod latency;
 mod nn;
 mod open;
 mod registry;

@@ -19,7 +19,7 @@ use infer_core::{
 };
 
 use queue::{Queue, Waiting, Woken};
-use statistics::Counters;
+pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
 
 /// How a model's calls are scheduled.
@@ -56,7 +56,7 @@ pub(crate) struct Scheduler {
     stateful: bool,
     batching: Option<Batching>,
     state: Mutex<State>,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 struct State {
@@ -72,10 +72,15 @@ pub(crate) type OwnSession = Option<Box<dyn Session>>;
 impl Scheduler {
     /// A scheduler that runs calls one by one.
     pub(crate) fn new(engine: &'static str, graph: Arc<dyn Graph>) -> Scheduler {
-        Scheduler::of(engine, graph, &Scheduling::default())
+        Scheduler::of(engine, graph, &Scheduling::default(), Arc::default())
     }
 
-    fn of(engine: &'static str, graph: Arc<dyn Graph>, scheduling: &Scheduling) -> Scheduler {
+    fn of(
+        engine: &'static str,
+        graph: Arc<dyn Graph>,
+        scheduling: &Scheduling,
+        counters: Arc<Counters>,
+    ) -> Scheduler {
         Scheduler {
             engine,
             stateful: graph.signature().stateful,
@@ -85,23 +90,28 @@ impl Scheduler {
                 idle: Vec::new(),
                 queue: Queue::new(scheduling.queue, scheduling.batching),
             }),
-            counters: Counters::default(),
+            counters,
             graph,
         }
     }
 
-    /// The same graph by other rules.
+    /// The same graph by other rules and with other counters.
     ///
     /// # Errors
     /// `UnsupportedOperation` for batching of a model that does not allow it.
-    pub(crate) fn with(&self, scheduling: &Scheduling) -> Result<Scheduler> {
+    pub(crate) fn with(
+        &self,
+        scheduling: &Scheduling,
+        counters: Arc<Counters>,
+    ) -> Result<Scheduler> {
         if scheduling.batching.is_some() {
             if !self.graph.signature().can_batch() {
                 return Err(not_batchable(self.graph.signature()));
             }
             run_engine(self.engine, || trial::check(&*self.graph))?;
         }
-        Ok(Scheduler::of(self.engine, self.graph.clone(), scheduling))
+        let (engine, graph) = (self.engine, self.graph.clone());
+        Ok(Scheduler::of(engine, graph, scheduling, counters))
     }
 
     pub(crate) fn graph(&self) -> &dyn Graph {
@@ -125,13 +135,15 @@ impl Scheduler {
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         cancel.check()?;
+        let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
         let result = match self.start(call) {
             Start::Now(call, session) => self.run_alone(call, session, own),
             Start::Later(waiting) => self.wait(&waiting, cancel, own),
             Start::Refused(error) => Err(error),
         };
-        self.counters.ended(result.is_ok());
+        let failure = result.as_ref().err().map(Error::kind);
+        self.counters.ended(failure, since);
         result
     }
 

@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::guest::{Guest, Instance, Program, text};
 use crate::host::Host;
 use crate::nn::state::NnState;
-use crate::nn::usage::Usage;
+use crate::nn::usage::{Limit, Usage};
 use crate::threads;
 
 /// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
@@ -323,7 +323,8 @@ impl<W: Work> Run<W> {
             // Ends waiting, for input say; the epoch and the engine's own stop end everything else.
             () = self.stop.due.notified() => return due,
         };
-        let refused = self.store.data().memory.refused;
+        let usage = self.store.data().nn.usage.clone();
+        let refused = usage.ran_into(Limit::Memory);
         if result.is_ok() && refused {
             let limit = self.limits.memory;
             tracing::warn!(
@@ -342,7 +343,12 @@ impl<W: Work> Run<W> {
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 End::Failed(pool_is_full(&error))
             }
-            Err(error) => End::Trapped(trapped(&error, &self.limits, refused)),
+            Err(error) => {
+                if error.downcast_ref() == Some(&Trap::OutOfFuel) {
+                    usage.hit(Limit::Fuel);
+                }
+                End::Trapped(trapped(&error, &self.limits, refused))
+            }
         }
     }
 }

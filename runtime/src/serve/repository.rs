@@ -34,6 +34,19 @@ pub(crate) struct Entry {
     name: String,
     config: ModelConfig,
     stage: RwLock<Stage>,
+    /// What is counted of the protocol's requests, and of all calls, those of guests among them.
+    pub(crate) requests: Requests,
+    pub(crate) calls: Arc<Counters>,
+    /// Where it runs, or did when it was last loaded.
+    placed: RwLock<Option<Arc<Placed>>>,
+}
+
+/// Where a model really runs, for labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) backend: &'static str,
+    pub(crate) device: String,
+    pub(crate) precision: String,
 }
 
 /// What became of a model.
@@ -81,6 +94,9 @@ impl Repository {
                 name,
                 config: config.clone(),
                 stage: RwLock::new(Stage::Unloaded),
+                requests: Requests::default(),
+                calls: Arc::default(),
+                placed: RwLock::default(),
             });
         }
         for name in granted.iter().flatten().flatten() {
@@ -161,7 +177,7 @@ impl Repository {
         if !matches!(before, Stage::Ready(_)) {
             entry.set(Stage::Loading);
         }
-        match self.loaded(&entry.config) {
+        match self.loaded(entry) {
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
                 self.change_views();
@@ -189,9 +205,11 @@ impl Repository {
         Ok(())
     }
 
-    fn loaded(&self, config: &ModelConfig) -> Result<Ready> {
+    fn loaded(&self, entry: &Entry) -> Result<Ready> {
+        let Entry { config, calls, .. } = entry;
         let files = config.reference.open(&self.store)?;
-        let model = Arc::new(load_model(&self.backends, &files, &config.selection)?);
+        let model = load_model(&self.backends, &files, &config.selection, calls.clone())?;
+        let model = Arc::new(model);
         if config.warm_up {
             warm_up(&model)?;
         }
