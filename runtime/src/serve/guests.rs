@@ -25,6 +25,9 @@ use crate::serve::config::GuestConfig;
 use crate::serve::counters::Requests;
 use crate::serve::log::LogStream;
 
+/// The first segment of the Open Inference Protocol's paths.
+const PROTOCOL: &str = "v2";
+
 /// A guest that answers requests.
 pub(crate) struct ServedGuest {
     pub(crate) config: GuestConfig,
@@ -91,7 +94,7 @@ fn check_route(config: &GuestConfig) -> Result<()> {
     let route = &config.route;
     let fault = match route {
         _ if !route.starts_with('/') => "a path that starts with `/`",
-        _ if segments(route).next() == Some("v2") => {
+        _ if segments(route).next() == Some(PROTOCOL) => {
             "a path that is not below `/v2`, which is the protocol's"
         }
         _ if route.parse::<Uri>().is_err() => "a path as it stands in a URL",
@@ -106,10 +109,15 @@ fn check_route(config: &GuestConfig) -> Result<()> {
 
 /// Answers a request that is none of the protocol's.
 pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Response<Body> {
-    let Some(guest) = state.guests.of(request.uri().path()).cloned() else {
-        let message = match state.guests.all().is_empty() {
-            true => "nothing is served here: models are below /v2".to_owned(),
-            false => format!("no guest has a route for `{}`", clip(request.uri().path())),
+    let path = request.uri().path();
+    let protocols = segments(path).next() == Some(PROTOCOL);
+    let Some(guest) = state.guests.of(path).filter(|_| !protocols).cloned() else {
+        let message = match state.guests.all().is_empty() || protocols {
+            true => format!(
+                "nothing is served at `{}`: models are below /v2/models",
+                clip(path)
+            ),
+            false => format!("no guest has a route for `{}`", clip(path)),
         };
         return refusal(&Error::new(ErrorKind::NotFound, message));
     };
@@ -117,7 +125,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     let answered = answer(&state, &guest, request).await;
     answered.unwrap_or_else(|error| {
         guest.requests.ended(false, started.elapsed());
-        tracing::warn!(guest = guest.config.name, "{}", error.report());
+        tracing::warn!(guest = guest.config.name, "{error}");
         refusal(&error)
     })
 }
@@ -148,16 +156,23 @@ async fn answer(
             outcome
         }),
     };
-    if let Ok(response) = response.await {
-        return Ok(response?.map(|body| Body::new(Answer { body, watching })));
+    match response.await {
+        Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
+        Ok(Err(error)) => {
+            tracing::warn!(guest = guest.config.name, "{error}");
+            watching.stop = None;
+            Ok(refusal(&error))
+        }
+        // It ended without a response; how, says its outcome, which has been logged and counted.
+        Err(_) => {
+            let outcome = (&mut watching.task).await;
+            watching.stop = None;
+            Ok(refusal(&outcome.map_or_else(
+                |error| Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error),
+                |outcome| no_response(outcome.end),
+            )))
+        }
     }
-    // It ended without a response; how, says its outcome.
-    let outcome = (&mut watching.task).await;
-    watching.stop = None;
-    let outcome = outcome.map_err(|error| {
-        Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error)
-    })?;
-    Err(no_response(outcome.end))
 }
 
 /// Refuses early what is known to be too long.
@@ -224,7 +239,8 @@ impl ServedGuest {
                 tracing::warn!(guest = name, "stopped at its timeout of {time:?}");
             }
             End::Trapped(error) | End::Failed(error) => {
-                tracing::warn!(guest = name, "{}", error.report());
+                tracing::warn!(guest = name, "{error}");
+                tracing::debug!(guest = name, "{}", error.report());
             }
         }
         self.requests

@@ -1,0 +1,401 @@
+//! `infer serve` and guests that answer HTTP requests: what they are given, what they are refused, and that one of them
+//! costs nobody else anything.
+
+mod common;
+
+#[path = "common/server.rs"]
+mod server;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{Abi, guest_path, test_model};
+use rustix::process::Signal;
+use server::{Server, wait_for};
+
+fn faults() -> String {
+    let path = guest_path("faults", Abi::Component);
+    path.to_string_lossy().into_owned()
+}
+
+fn identity() -> String {
+    test_model("identity-f32").to_string_lossy().into_owned()
+}
+
+fn serve(more: &[&str]) -> Server {
+    let (guest, model) = (faults(), identity());
+    let args = [guest.as_str(), "--model", &model, "--backend", "tract"];
+    Server::start(&[&args[..], more].concat())
+}
+
+/// The identity of two numbers, in a new sandbox.
+fn well(server: &Server) {
+    let input: Vec<u8> = [1.5f32, -2.0, 0.25, 8.0, 1e9, -0.5]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let answer = server.post("/compute/identity-f32/x/2x3", &input);
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "1.5 -2 0.25 8 1000000000 -0.5"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn each_request_gets_an_instance_of_its_own() {
+    let server = serve(&["--env", "GREETING=hi", "-v"]);
+    for _ in 0..3 {
+        assert_eq!(server.get("/count").text(), "1");
+    }
+    well(&server);
+    assert_eq!(server.get("/env/GREETING").text(), "hi");
+    assert_eq!(
+        server.get("/env/PATH").text(),
+        "",
+        "no variable of the host's"
+    );
+    assert_eq!(server.get("/say/something").text(), "said");
+    server.wait_for_log("to standard output: something");
+    server.wait_for_log("to standard error: something");
+    assert_eq!(server.get("/nothing").status, 404);
+}
+
+#[test]
+fn bodies_are_streamed_and_limited() {
+    let server = serve(&["--max-body", "1MiB"]);
+    let body: Vec<u8> = (0..900_000u32).map(|i| (i % 251) as u8).collect();
+    assert_eq!(server.post("/echo", &body).body, body);
+    let answer = server.post("/length", &vec![0; (1 << 20) + 1]);
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert!(
+        answer.text().contains("at most 1048576 bytes"),
+        "{}",
+        answer.text()
+    );
+    // One that does not say its length is cut where it becomes too long.
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream
+        .write_all(b"POST /length HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        .expect("sent");
+    let chunk = [b"10000\r\n".as_slice(), &[0; 0x10000], b"\r\n"].concat();
+    for _ in 0..17 {
+        if stream.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    let _ = stream.write_all(b"0\r\n\r\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(answer.contains("HttpRequestBodySize"), "{answer}");
+    // A piece comes back before the next is sent.
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nfirst")
+        .expect("sent");
+    let (mut seen, mut piece) = (String::new(), [0; 1024]);
+    while !seen.contains("first") {
+        let length = stream.read(&mut piece).expect("an answer");
+        assert!(length > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    stream.write_all(b"-last").expect("sent");
+    while !seen.contains("-last") {
+        let length = stream.read(&mut piece).expect("an answer");
+        assert!(length > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    well(&server);
+}
+
+#[test]
+fn a_fault_costs_one_request() {
+    let server = serve(&["--timeout", "1s", "--max-memory", "32MiB"]);
+    let cases = [
+        ("/trap", 500, "trapped"),
+        ("/silent", 500, "ended without a response"),
+        ("/hog", 500, "trapped"),
+        ("/loop", 504, "stopped at its timeout"),
+        ("/wait", 504, "stopped at its timeout"),
+    ];
+    for (path, status, logged) in cases {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(!answer.text().contains("wasm"), "{path} tells no internals");
+        server.wait_for_log(logged);
+        well(&server);
+    }
+    for path in ["/cut", "/late", "/flood"] {
+        assert!(
+            server.try_send("GET", path, &[]).is_err(),
+            "{path} does not pass for a whole answer"
+        );
+        well(&server);
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_stops_its_guest() {
+    let server = serve(&[
+        "--max-instances",
+        "1",
+        "--max-waiting",
+        "0",
+        "--timeout",
+        "1h",
+    ]);
+    for path in ["/loop", "/wait", "/late", "/flood"] {
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        // It has the only place.
+        wait_for("the guest runs", || server.get("/count").status == 503);
+        drop(stream);
+        wait_for("its place is given back", || {
+            server.get("/count").status == 200
+        });
+        well(&server);
+    }
+}
+
+#[test]
+fn who_does_not_fit_is_refused_at_once() {
+    let server = serve(&[
+        "--max-instances",
+        "1",
+        "--max-waiting",
+        "1",
+        "--timeout",
+        "1h",
+    ]);
+    let hold = |path: &str| {
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        stream
+    };
+    let running = hold("/wait");
+    let waiting = hold("/count");
+    let mut refused = None;
+    wait_for("both places are taken", || {
+        // Until then this one waits, so it must not wait for its answer.
+        let mut stream = hold("/count");
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .expect("a socket");
+        let mut piece = [0; 1024];
+        stream.read(&mut piece).is_ok_and(|length| length > 0)
+    });
+    wait_for("it is refused", || {
+        let answer = server.get("/count");
+        answer.status == 503
+    });
+    refused.get_or_insert_with(|| server.get("/count"));
+    let refused = refused.expect("an answer");
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert!(refused.text().contains("is busy"), "{}", refused.text());
+    drop(running);
+    let mut answer = String::new();
+    let mut waiting = waiting;
+    waiting
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a socket");
+    let mut piece = [0; 1024];
+    while !answer.contains("\r\n1") {
+        let length = waiting.read(&mut piece).expect("its turn comes");
+        assert!(length > 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    well(&server);
+}
+
+#[test]
+fn what_is_not_granted_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().join("shown");
+    std::fs::create_dir(&shown).expect("a folder");
+    std::fs::write(shown.join("note"), "read me").expect("written");
+    let (guest, model) = (faults(), identity());
+    let file = folder.path().join("infer.toml");
+    let other = Server::start(&["--model", &model, "--backend", "tract"]);
+    let text = format!(
+        r#"
+        [model.first]
+        ref = "{model}"
+        backend = "tract"
+        [model.second]
+        ref = "{model}"
+        backend = "tract"
+        [guest.open]
+        wasm = "{guest}"
+        route = "/"
+        dirs = ["shown::data:ro"]
+        outgoing = ["{}"]
+        [guest.closed]
+        wasm = "{guest}"
+        route = "/closed"
+        models = ["second"]
+        "#,
+        other.metrics
+    );
+    // The guest takes the first part of its path for what to do.
+    let text = text.replace("route = \"/closed\"", "route = \"/model/first\"");
+    std::fs::write(&file, text).expect("written");
+    let server = Server::start(&["--config", file.to_str().expect("UTF-8")]);
+    assert_eq!(server.get("/model/second").text(), "there");
+    assert_eq!(server.get("/read/data/note").text(), "read me");
+    assert_eq!(
+        server.get(&format!("/get/{}", other.metrics)).text(),
+        "status 404"
+    );
+    let denied = server.get(&format!("/get/{}", other.http));
+    assert!(
+        denied.text().contains("HttpRequestDenied"),
+        "{}",
+        denied.text()
+    );
+    let refused = server.get("/model/first");
+    assert_eq!(refused.status, 502);
+    let text = refused.text();
+    assert!(
+        text.contains("`first` was not granted to this guest") && text.contains("`second`"),
+        "{text}"
+    );
+    assert!(text.contains("security"), "{text}");
+}
+
+#[test]
+fn it_stops_in_order() {
+    let mut server = serve(&["--timeout", "1h", "--grace", "60s", "--drain", "500ms"]);
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream
+        .write_all(b"POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nfirst")
+        .expect("sent");
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    server.signal(Signal::TERM);
+    wait_for("not ready", || server.get("/v2/health/ready").status == 503);
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    wait_for("no more connections", || {
+        TcpStream::connect(&server.http).is_err()
+    });
+    stream.write_all(b"-last").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(server.wait().success(), "{}", server.log());
+}
+
+#[test]
+fn what_does_not_end_is_cut_off() {
+    let mut server = serve(&["--timeout", "1h", "--grace", "200ms"]);
+    let mut stream = TcpStream::connect(&server.http).expect("it listens");
+    stream
+        .write_all(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n")
+        .expect("sent");
+    let mut piece = [0; 16];
+    stream.read_exact(&mut piece).expect("it answers");
+    server.signal(Signal::TERM);
+    assert!(server.wait().success(), "{}", server.log());
+    let log = server.log();
+    assert!(log.contains("--grace"), "{log}");
+}
+
+#[test]
+fn a_bad_start_says_what_is_wrong() {
+    let (guest, model) = (faults(), identity());
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let broken = write("broken.onnx", "no model");
+    let unknown = write("unknown.toml", "[server]\nport = 8000\n");
+    let twice = write(
+        "twice.toml",
+        &format!(
+            "[guest.a]\nwasm = \"{guest}\"\nroute = \"/x\"\n[guest.b]\nwasm = \"{guest}\"\nroute = \"/x/\"\n"
+        ),
+    );
+    let reserved = write(
+        "reserved.toml",
+        &format!("[guest.a]\nwasm = \"{guest}\"\nroute = \"/v2/x\"\n"),
+    );
+    let stranger = write(
+        "stranger.toml",
+        &format!("[guest.a]\nwasm = \"{guest}\"\nmodels = [\"nobody\"]\n"),
+    );
+    let time = write(
+        "time.toml",
+        &format!("[guest.a]\nwasm = \"{guest}\"\ntimeout = \"soon\"\n"),
+    );
+    let argument = guest_path("hello", Abi::Component);
+    let argument = argument.to_string_lossy();
+    let cases: [(&[&str], &str); 11] = [
+        (&[], "nothing to serve"),
+        (&["nowhere.wasm"], "cannot read the guest `nowhere.wasm`"),
+        (&["--model", &broken], "broken"),
+        (&["--config", &unknown], "unknown field `port`"),
+        (&["--config", &twice], "the same route"),
+        (&["--config", &reserved], "not below `/v2`"),
+        (&["--config", &stranger], "the model `nobody`"),
+        (
+            &["--config", &time],
+            "expected a time such as 500ms, 10s or 2m, got `soon`",
+        ),
+        (&["--config", "nowhere.toml"], "nowhere.toml"),
+        (&[&argument], "answers no HTTP requests"),
+        (
+            &[
+                "--model",
+                &model,
+                "--tls-cert",
+                "a.pem",
+                "--tls-key",
+                "b.pem",
+            ],
+            "a.pem",
+        ),
+    ];
+    for (args, expected) in cases {
+        let said = Server::try_start(args).err().expect("it does not start");
+        assert!(said.contains(expected), "{args:?}: {said}");
+        assert!(said.starts_with("error: "), "{args:?}: {said}");
+    }
+    let taken = Server::start(&["--model", &model]);
+    let said = Server::try_start(&["--model", &model, "--http", &taken.http]).err();
+    let said = said.expect("the address is taken");
+    assert!(
+        said.contains("cannot listen on") && said.contains("--http"),
+        "{said}"
+    );
+}
+
+#[test]
+fn models_are_swapped_and_lazily_loaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("m.onnx");
+    std::fs::write(&path, "not yet a model").expect("written");
+    let reference = format!("m={}", path.display());
+    let guest = faults();
+    let args = [guest.as_str(), "--model", &reference, "--backend", "tract"];
+    assert!(Server::try_start(&args).is_err(), "a bad model is no start");
+    let server = Server::start(&[&args[..], &["--lazy", "-v"]].concat());
+    server.wait_for_log("cannot be loaded");
+    assert_eq!(server.get("/v2/health/ready").status, 503);
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    assert_eq!(server.get("/model/m").status, 502);
+    std::fs::copy(test_model("identity-f32"), &path).expect("copied");
+    server.signal(Signal::HUP);
+    wait_for("ready", || server.get("/v2/health/ready").status == 200);
+    assert_eq!(server.get("/model/m").text(), "there");
+    // A bad file in its place leaves the model that is there.
+    std::fs::write(&path, "no model any more").expect("written");
+    server.signal(Signal::HUP);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(1) {
+        assert_eq!(server.get("/model/m").text(), "there");
+    }
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+}
