@@ -36,6 +36,7 @@ mod registry;
 mod scheduler;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod spans;
 mod threads;
 pub mod tune;
 pub mod values;

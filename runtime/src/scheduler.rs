@@ -18,6 +18,7 @@ use infer_core::{
     Call, Cancel, Error, ErrorKind, Graph, Result, Session, Signature, Tensor, rows, run_engine,
 };
 
+use crate::spans;
 use queue::{Queue, Waiting, Woken};
 pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
@@ -191,9 +192,14 @@ impl Scheduler {
         own: &mut OwnSession,
     ) -> Result<()> {
         let started = Instant::now();
+        let _span = spans::compute(self.engine, calls.len()).entered();
         let session = match self.stateful {
             true => own.take(),
             false => session,
+        };
+        let rows = match self.batching {
+            Some(_) => calls.iter().map(|call| rows(&call.inputs)).sum(),
+            None => calls.len(),
         };
         let ran = run_engine(self.engine, || {
             let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
@@ -204,7 +210,7 @@ impl Scheduler {
             Err(error) if calls.len() > 1 => self.run_each(calls, &error),
             ran => ran,
         };
-        self.counters.ran(calls.len(), started.elapsed());
+        self.counters.ran((calls.len(), rows), started.elapsed());
         // A session that panicked is gone by now; one that only failed is as good as before.
         match ran {
             Ok(session) if self.stateful => {
@@ -287,6 +293,9 @@ impl Scheduler {
     /// Runs a batch of which this caller's call is the first.
     fn lead(&self, batch: queue::Batch, own: &mut OwnSession) -> Result<Vec<Tensor>> {
         let (mut calls, others) = batch.into_calls();
+        for other in &others {
+            other.runs_along(self.engine, calls.len());
+        }
         let session = self.idle_session(&mut self.state());
         let ran = self.run_session(&mut calls, session, own);
         let mut calls = calls.into_iter();

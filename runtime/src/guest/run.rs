@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
@@ -24,6 +25,7 @@ use crate::guest::{Guest, Instance, Program, text};
 use crate::host::Host;
 use crate::nn::state::NnState;
 use crate::nn::usage::{Limit, Usage};
+use crate::spans;
 use crate::threads;
 
 /// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
@@ -125,6 +127,7 @@ impl Guest {
 
     fn prepare<W: Work>(&self, work: W, instance: Instance, usage: Arc<Usage>) -> Result<Run<W>> {
         let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
+        let span = spans::instance(instance.args.first().map_or("", String::as_str));
         let store = self.store(instance, usage, stop.cancel.clone())?;
         let stopped = stop.clone();
         let deadline = self.at(limits.timeout, move |engine| {
@@ -150,6 +153,7 @@ impl Guest {
             store,
             limits,
             stop,
+            span,
             _deadlines: [deadline, late],
         })
     }
@@ -310,11 +314,17 @@ struct Run<W> {
     store: Store<Host>,
     limits: Limits,
     stop: Arc<Stop>,
+    span: Span,
     _deadlines: [Option<Noted>; 2],
 }
 
 impl<W: Work> Run<W> {
-    async fn drive(mut self) -> End {
+    async fn drive(self) -> End {
+        let span = self.span.clone();
+        self.to_its_end().instrument(span).await
+    }
+
+    async fn to_its_end(mut self) -> End {
         let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
         let call = self.work.perform(&mut self.store);
         let result = tokio::select! {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use infer_core::{Call, Cancel, Error, ErrorKind, Result, Tensor};
 use tokio::sync::{Notify, oneshot};
+use tracing::Span;
 
 use super::queue::{Waiting, Woken};
 use super::{Scheduler, Start, nothing, outputs};
@@ -97,9 +98,9 @@ impl Scheduler {
         run: impl FnOnce(&Scheduler) -> Result<Vec<Tensor>> + Send + 'static,
     ) -> Result<Vec<Tensor>> {
         let (sender, receiver) = oneshot::channel();
-        let scheduler = self.clone();
+        let (scheduler, span) = (self.clone(), Span::current());
         let run = move || {
-            let result = run(&scheduler);
+            let result = span.in_scope(|| run(&scheduler));
             // Nobody waits any more where the caller went away.
             let _ = sender.send(result);
         };

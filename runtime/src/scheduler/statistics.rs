@@ -22,7 +22,10 @@ pub(crate) struct Counters {
     answering: AtomicU64,
     latencies: Latencies,
     runs: AtomicU64,
+    run: AtomicU64,
+    inferences: AtomicU64,
     computing: AtomicU64,
+    executing: AtomicU64,
     queueing: AtomicU64,
     sizes: [AtomicU64; SIZES + 1],
 }
@@ -42,8 +45,14 @@ pub struct Statistics {
     pub answering: Duration,
     /// Runs of the engine; a batch is one.
     pub runs: u64,
+    /// Calls that these runs had, together.
+    pub run: u64,
+    /// Rows that these had where batching is on, else calls.
+    pub inferences: u64,
     /// The time in the engine, of all runs together.
     pub computing: Duration,
+    /// The same as the calls had it: the time of a batch counts for each of its calls.
+    pub executing: Duration,
     /// The time for which calls waited for their turn, together.
     pub queueing: Duration,
     /// Calls that wait now.
@@ -77,10 +86,15 @@ impl Counters {
         &self.latencies
     }
 
-    pub(crate) fn ran(&self, calls: usize, time: Duration) {
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        self.computing
-            .fetch_add(nanoseconds(time), Ordering::Relaxed);
+    /// The engine ran so many calls, of so many rows together, as one.
+    pub(crate) fn ran(&self, (calls, rows): (usize, usize), time: Duration) {
+        let time = nanoseconds(time);
+        let add = |counter: &AtomicU64, value| counter.fetch_add(value, Ordering::Relaxed);
+        add(&self.runs, 1);
+        add(&self.run, calls as u64);
+        add(&self.inferences, rows as u64);
+        add(&self.computing, time);
+        add(&self.executing, time.saturating_mul(calls as u64));
         let class = calls.max(1).next_power_of_two().trailing_zeros() as usize;
         self.sizes[class.min(SIZES)].fetch_add(1, Ordering::Relaxed);
     }
@@ -100,7 +114,10 @@ impl Counters {
             stopped: read(&self.stopped),
             answering: Duration::from_nanos(read(&self.answering)),
             runs: read(&self.runs),
+            run: read(&self.run),
+            inferences: read(&self.inferences),
             computing: Duration::from_nanos(read(&self.computing)),
+            executing: Duration::from_nanos(read(&self.executing)),
             queueing: Duration::from_nanos(read(&self.queueing)),
             waiting,
             batch_sizes: self.sizes.iter().enumerate().map(class).collect(),

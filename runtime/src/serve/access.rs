@@ -64,6 +64,13 @@ impl RequestId {
     }
 }
 
+/// The id of a request.
+pub(crate) fn id<B>(request: &Request<B>) -> RequestId {
+    let id = request.extensions().get::<RequestId>();
+    id.cloned()
+        .unwrap_or_else(|| RequestId::of(request.headers()))
+}
+
 /// Among a response's extensions: which guest or model answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject(pub(crate) Arc<str>);

@@ -176,6 +176,11 @@ impl Instances {
         time(&self.computing)
     }
 
+    /// The rest of it: in the guest itself and in its input and output.
+    pub(crate) fn in_the_sandbox(&self) -> Duration {
+        self.living().saturating_sub(self.computing())
+    }
+
     pub(crate) fn hits(&self, limit: Limit) -> u64 {
         self.limits[limit as usize].load(Ordering::Relaxed)
     }

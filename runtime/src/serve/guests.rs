@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,21 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use infer_core::{Error, ErrorKind, Result, clip};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::config::Limits;
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Stopper};
+use crate::nn::usage::Limit;
 use crate::serve::State;
-use crate::serve::admission::Admission;
+use crate::serve::access::{self, Fault, RequestId, Subject};
+use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
-use crate::serve::counters::Requests;
+use crate::serve::counters::{Ending, Instances, Requests};
+use crate::serve::errors::LastErrors;
 use crate::serve::log::LogStream;
+use crate::spans;
 
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
@@ -36,6 +42,7 @@ pub(crate) struct ServedGuest {
     guest: Guest,
     pub(crate) admission: Admission,
     pub(crate) requests: Requests,
+    pub(crate) instances: Instances,
 }
 
 /// Guests by their routes.
@@ -66,6 +73,7 @@ impl Guests {
                 view,
                 guest,
                 requests: Requests::default(),
+                instances: Instances::default(),
             }));
         }
         Ok(Guests(served))
@@ -123,11 +131,16 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     };
     let started = Instant::now();
     let answered = answer(&state, &guest, request).await;
-    answered.unwrap_or_else(|error| {
-        guest.requests.ended(false, started.elapsed());
-        tracing::warn!(guest = guest.config.name, "{error}");
-        refusal(&error)
-    })
+    let mut response = answered.unwrap_or_else(|error| {
+        guest.refused(&error, started.elapsed());
+        let mut response = refusal(&error);
+        let fault = Fault(error.to_string().into());
+        response.extensions_mut().insert(fault);
+        response
+    });
+    let subject = Subject(guest.config.name.as_str().into());
+    response.extensions_mut().insert(subject);
+    response
 }
 
 async fn answer(
@@ -138,30 +151,54 @@ async fn answer(
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
     check_length(&request, most)?;
     let started = Instant::now();
-    let permit = guest.admission.enter().await?;
-    guest.requests.waited(started.elapsed());
+    let id = access::id(&request);
+    let permit = guest.enter(started).await?;
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
-    let instance = guest.instance(state, permit);
+    let instance = guest.instance(state, &id, permit);
+    let begun = Instant::now();
     let Answering {
         response,
         outcome,
         stop,
     } = guest.guest.answer(instance, request)?;
-    let watched = guest.clone();
+    let (watched, errors) = (guest.clone(), state.errors.clone());
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = gone.clone();
+    let (tell, told) = oneshot::channel();
     let mut watching = Watching {
         stop: Some(stop),
+        gone,
         task: tokio::spawn(async move {
             let outcome = outcome.await;
-            watched.ended(&outcome, started.elapsed());
+            watched.instances.ended(begun.elapsed(), &outcome.usage);
+            // The handler is gone where its client is.
+            let told = told.await.unwrap_or(Ending::Cancelled);
+            let ending = match &outcome.end {
+                End::Exited(_) => told,
+                _ if is_gone.load(Ordering::Relaxed) => Ending::Cancelled,
+                End::TimedOut(_) => Ending::Timeout,
+                End::Trapped(_) => Ending::Trapped,
+                End::Failed(_) => Ending::Failed,
+            };
+            watched.ended(ending, (&outcome.end, &id, &errors));
+            watched.requests.ended(ending, started.elapsed());
             outcome
         }),
     };
-    match response.await {
+    let response = response.await;
+    // The task waits for it.
+    let _ = tell.send(match &response {
+        Ok(Ok(_)) => Ending::Ok,
+        Ok(Err(_)) | Err(_) => Ending::Failed,
+    });
+    match response {
         Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
         Ok(Err(error)) => {
-            tracing::warn!(guest = guest.config.name, "{error}");
             watching.stop = None;
-            Ok(refusal(&error))
+            let mut response = refusal(&error);
+            let fault = Fault(error.to_string().into());
+            response.extensions_mut().insert(fault);
+            Ok(response)
         }
         // It ended without a response; how, says its outcome, which has been logged and counted.
         Err(_) => {
@@ -212,7 +249,31 @@ fn no_response(end: End) -> Error {
 }
 
 impl ServedGuest {
-    fn instance(&self, state: &State, permit: impl Send + 'static) -> Instance {
+    /// Waits for a place.
+    async fn enter(&self, since: Instant) -> Result<Permit> {
+        let _span = spans::queue();
+        let mut arriving = Arriving {
+            requests: &self.requests,
+            since,
+            left: true,
+        };
+        let entered = self.admission.enter().await;
+        arriving.left = false;
+        self.requests.waited(since.elapsed());
+        entered
+    }
+
+    /// Counts a request that got no instance.
+    fn refused(&self, error: &Error, took: Duration) {
+        self.requests.ended(Ending::of(error), took);
+        match error.kind() {
+            ErrorKind::Busy => self.instances.hit(Limit::Queue),
+            ErrorKind::TooLarge => self.instances.hit(Limit::Body),
+            _ => {}
+        }
+    }
+
+    fn instance(&self, state: &State, id: &RequestId, permit: Permit) -> Instance {
         let config = &self.config;
         let registry = state.repository.view(self.view);
         let mut instance = Instance::new(
@@ -225,32 +286,55 @@ impl ServedGuest {
             timeout: config.limits.timeout.or(Some(GuestConfig::TIMEOUT)),
             ..config.limits.clone()
         };
-        instance.stdout = Box::new(LogStream::new(&config.name, "stdout"));
-        instance.stderr = Box::new(LogStream::new(&config.name, "stderr"));
+        instance.stdout = Box::new(LogStream::new(&config.name, id, "stdout"));
+        instance.stderr = Box::new(LogStream::new(&config.name, id, "stderr"));
         instance.permit = Some(Box::new(permit));
         instance
     }
 
-    fn ended(&self, outcome: &Outcome, took: Duration) {
-        let name = &self.config.name;
-        match &outcome.end {
-            End::Exited(_) => {}
+    /// Says how an instance ended, if that was not well.
+    fn ended(&self, ending: Ending, (end, id, errors): (&End, &RequestId, &LastErrors)) {
+        let (guest, request_id) = (&self.config.name, id.as_str());
+        if ending == Ending::Cancelled {
+            tracing::info!(guest, request_id, "stopped, its client went away");
+            return;
+        }
+        let text = match end {
+            End::Exited(_) => return,
             End::TimedOut(time) => {
-                tracing::warn!(guest = name, "stopped at its timeout of {time:?}");
+                self.instances.hit(Limit::Timeout);
+                format!("stopped at its timeout of {time:?}")
             }
             End::Trapped(error) | End::Failed(error) => {
-                tracing::warn!(guest = name, "{error}");
-                tracing::debug!(guest = name, "{}", error.report());
+                tracing::debug!(guest, request_id, "{}", error.report());
+                error.to_string()
             }
+        };
+        tracing::warn!(guest, request_id, "{text}");
+        errors.add((request_id, guest), &text);
+    }
+}
+
+/// A request that waits for a place. One whose client leaves meanwhile is counted.
+struct Arriving<'a> {
+    requests: &'a Requests,
+    since: Instant,
+    left: bool,
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if self.left {
+            let took = self.since.elapsed();
+            self.requests.ended(Ending::Cancelled, took);
         }
-        self.requests
-            .ended(matches!(outcome.end, End::Exited(_)), took);
     }
 }
 
 /// An instance that goes on, and is stopped when its client has gone.
 struct Watching {
     stop: Option<Stopper>,
+    gone: Arc<AtomicBool>,
     task: JoinHandle<Outcome>,
 }
 
@@ -259,6 +343,7 @@ impl Drop for Watching {
         if let Some(stop) = self.stop.take()
             && !self.task.is_finished()
         {
+            self.gone.store(true, Ordering::Relaxed);
             stop.stop();
         }
     }

@@ -14,7 +14,10 @@ use crate::engine::Engine;
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::{Model, Registry};
+use crate::scheduler::{Counters, Statistics};
 use crate::serve::config::ModelConfig;
+use crate::serve::counters::Requests;
+use crate::spans;
 use crate::tune::inputs;
 
 /// The models, by the names that they are served under.
@@ -172,6 +175,7 @@ impl Repository {
     /// `NotFound` for an unknown name; those of loading. A model that was ready stays so where the new one fails.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
         let entry = self.entry(name)?;
+        let _span = spans::load(name).entered();
         let _changing = self.changing();
         let before = entry.stage();
         if !matches!(before, Stage::Ready(_)) {
@@ -262,7 +266,36 @@ impl Entry {
             .clone()
     }
 
+    /// Its settings.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What became of all calls, and how many wait now.
+    pub(crate) fn statistics(&self) -> Statistics {
+        match self.stage() {
+            Stage::Ready(ready) => ready.model.statistics(),
+            _ => self.calls.read(0),
+        }
+    }
+
+    /// Where it runs, or did when it was last loaded.
+    pub(crate) fn placed(&self) -> Option<Arc<Placed>> {
+        self.placed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     fn set(&self, stage: Stage) {
+        if let Stage::Ready(ready) = &stage {
+            let placement = ready.model.placement();
+            *self.placed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Placed {
+                backend: ready.model.backend(),
+                device: placement.device.to_string(),
+                precision: placement.precision.to_string(),
+            }));
+        }
         *self.stage.write().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
