@@ -213,6 +213,17 @@ def split():
     return onnx.model("split", [info("x", "N")], [info("y", "M")], nodes, [onnx.floats("two", [], [2.0])])
 
 
+def argmax():
+    """scores[N, S, C] -> place[N, S] (i64), value[N, S]: the greatest of the last dimension and where it is. What a
+    guest puts behind a model that gives it many scores of which it wants one."""
+    nodes = [
+        onnx.node("ArgMax", ["scores"], ["place"], axis=-1, keepdims=0),
+        onnx.node("ReduceMax", ["scores"], ["value"], axes=[-1], keepdims=0),
+    ]
+    outputs = [onnx.value_info("place", onnx.INT64, ["N", "S"]), info("value", "N", "S")]
+    return onnx.model("argmax", [info("scores", "N", "S", "C")], outputs, nodes)
+
+
 def unknown_op():
     """Wrong on purpose: an operator that no engine has."""
     node = onnx.node("Frobnicate", ["x"], ["y"], domain="test.infer")
@@ -237,7 +248,7 @@ def all_models():
     makers = (
         add, several, scalar, empty_ok, two_d, batch, shared, pick, network, slow, unknown_op, wrong_declared_shape,
         external, gemm_f16, matmul_f16, rate, pixels, three, state, beside,
-        split,
+        split, argmax,
     )
     models.update((maker.__name__.replace("_", "-"), maker()) for maker in makers)
     models["quantised"] = quantised.model()
@@ -311,6 +322,8 @@ def answers():
          [tensor("y", "f32", [1, 2], [5.0, -6.0]), tensor("next_state", "f32", [1, 2], [3.0, -2.0])], 0),
         ("beside.onnx", [tensor("x", "f32", [4], [1.0, 1.0, 1.0, 1.0])],
          [tensor("y", "f32", [4], [2.0, 3.0, 4.0, 5.0])], 0),
+        ("argmax.onnx", [tensor("scores", "f32", [1, 2, 3], six)],
+         [tensor("place", "i64", [1, 2], [2, 0]), tensor("value", "f32", [1, 2], [2.0, 3.0])], 0),
         ("quantised.onnx", [tensor("x", "f32", [1, 2, 6, 6], quantised.X)],
          [tensor("y", "f32", [1, 3], quantised.answer())], 1e-4),
     ]

@@ -1,11 +1,13 @@
-//! A guest, compiled and link-checked once. What it exports says what it can be asked for: to run as a command (`run`)
-//! or to answer an HTTP request (`http`).
+//! A guest, compiled and link-checked once. What it exports says what it can be asked for: to run as a command
+//! (`run`), to answer an HTTP request (`http`), or to be a model (`transform`).
 
 mod http;
 pub(crate) mod outgoing;
 mod run;
+mod transform;
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use infer_core::{Error, ErrorKind, Result};
@@ -24,8 +26,8 @@ use crate::host::Host;
 use crate::nn::types;
 use crate::registry::Registry;
 
-pub use http::Answering;
-pub use run::{End, Outcome, Stopper};
+pub use run::{Answering, End, Outcome, Stopper};
+use transform::Transform;
 
 /// What a component exports that answers HTTP requests.
 const HTTP: &str = "wasi:http/incoming-handler@0.2.";
@@ -47,6 +49,29 @@ enum Program {
     Module(wasmtime::InstancePre<Host>),
     /// To answer a request.
     Http(ProxyPre<Host>),
+    /// To be a model.
+    Transform(Transform),
+}
+
+/// What a guest can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To run from its start to its end: it exports `wasi:cli/run`, or is a core module.
+    Command,
+    /// To answer HTTP requests: it exports `wasi:http/incoming-handler`.
+    Http,
+    /// To be a model: it exports `infer:nn/transform`.
+    Model,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Command => "is a command",
+            Role::Http => "answers HTTP requests",
+            Role::Model => "is a model",
+        })
+    }
 }
 
 /// What one run is given.
@@ -90,6 +115,16 @@ impl Instance {
 }
 
 impl Guest {
+    /// What it can be asked for. Of a component that exports several, a model goes before a handler of requests, and
+    /// that before a command.
+    pub fn role(&self) -> Role {
+        match &self.program {
+            Program::Command(_) | Program::Module(_) => Role::Command,
+            Program::Http(_) => Role::Http,
+            Program::Transform(_) => Role::Model,
+        }
+    }
+
     /// Compiles a component or a core module, told apart by content, and checks that everything it imports
     /// is there.
     ///
@@ -181,9 +216,10 @@ impl Guest {
         let answers = ty
             .exports(engine.wasmtime())
             .any(|(name, _)| name.starts_with(HTTP));
-        let program = match answers {
-            true => Program::Http(ProxyPre::new(instance).map_err(no_use)?),
-            false => Program::Command(CommandPre::new(instance).map_err(no_use)?),
+        let program = match Transform::of(component, &instance) {
+            Some(transform) => Program::Transform(transform),
+            None if answers => Program::Http(ProxyPre::new(instance).map_err(no_use)?),
+            None => Program::Command(CommandPre::new(instance).map_err(no_use)?),
         };
         Ok(Guest {
             engine: engine.clone(),
@@ -218,11 +254,11 @@ impl Guest {
 }
 
 fn no_use(error: wasmtime::Error) -> Error {
-    let message = "the component can be asked for nothing: it exports neither `wasi:cli/run` nor \
-                   `wasi:http/incoming-handler`";
+    let message = "the component can be asked for nothing: it exports none of `wasi:cli/run`, \
+                   `wasi:http/incoming-handler` and `infer:nn/transform`";
     Error::new(ErrorKind::UnsupportedOperation, message)
         .with_source(text(&error))
-        .with_hint("build it as a program with a `main` for wasm32-wasip2, or for `infer serve` with a handler of requests")
+        .with_hint("build it as a program with a `main` for wasm32-wasip2, or for `infer serve` with a handler of requests or as a model")
 }
 
 fn not_linked(error: &wasmtime::Error) -> Error {

@@ -47,7 +47,7 @@ pub use compiled::{Kind, compile, kind};
 pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, HostGrant, Limits, Selection};
 pub use describe::{GuestDescription, Import};
 pub use engine::Engine;
-pub use guest::{Answering, End, Guest, Instance, Outcome, Stopper};
+pub use guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
 pub use nn::usage::Usage;
 pub use open::open_model;
 pub use registry::{DEFAULT_NAME, Model, Registry};

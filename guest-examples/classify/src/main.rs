@@ -6,12 +6,10 @@
 //! It knows no model: layout, size, normalisation and labels come from the host, from flags, or are assumed,
 //! and then it says so on standard error. Its exit status is 0, or 1 when anything failed.
 
-mod classes;
 mod options;
 mod report;
 
-use classes::Classes;
-use infer_imaging::PictureModel;
+use infer_imaging::{Classes, PictureModel};
 use options::Options;
 use report::Photo;
 use std::fs;
@@ -38,8 +36,9 @@ fn classify(options: &Options) -> ExitCode {
             );
         }
     };
-    let classes = match Classes::of(&model, options.labels.as_deref()) {
-        Ok(classes) => classes,
+    let labels = options.labels.as_deref().map(read_labels).transpose();
+    let classes = match labels {
+        Ok(labels) => Classes::of(&model, labels),
         Err(error) => {
             return failed(
                 &error,
@@ -106,6 +105,11 @@ fn read(photo: &str) -> Result<Vec<u8>, String> {
     fs::read(photo).map_err(|error| {
         format!("cannot read: {error} (a guest sees only the folders it was given: --dir)")
     })
+}
+
+fn read_labels(path: &str) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: cannot read: {error}"))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 fn failed(error: &dyn std::fmt::Display, hint: &str) -> ExitCode {

@@ -1,6 +1,6 @@
 //! What is printed: text for people, JSON for scripts.
 
-use crate::classes::Class;
+use infer_imaging::Class;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;

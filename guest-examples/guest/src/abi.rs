@@ -9,7 +9,7 @@ use crate::tensor::DType;
 #[cfg(all(target_arch = "wasm32", target_env = "p2"))]
 pub mod component;
 #[cfg(all(target_arch = "wasm32", target_env = "p2"))]
-pub use component::{BY_POSITION, Context, Graph, Results};
+pub use component::{BY_POSITION, Context, Graph, Remote, Results};
 
 #[cfg(all(target_arch = "wasm32", target_env = "p1"))]
 pub mod preview1;
@@ -19,7 +19,7 @@ pub use preview1::{BY_POSITION, Context, Graph, Results};
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{BY_POSITION, Context, Graph, Results};
+pub use native::{BY_POSITION, Context, Graph, Remote, Results};
 
 /// How the bytes of a model are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,8 @@ mod info;
 mod model;
 mod scores;
 mod tensor;
+#[cfg(not(all(target_arch = "wasm32", target_env = "p1")))]
+pub mod transform;
 
 pub use abi::{Encoding, Target};
 pub use error::{Code, Error, Result};

@@ -15,7 +15,7 @@ use std::cell::OnceCell;
 /// On the component ABI everything is given back when it is dropped. Preview1 has no such call; there a model
 /// lives until the guest ends, or until [`Model::close`].
 pub struct Model {
-    context: abi::Context,
+    pub(crate) context: abi::Context,
     graph: abi::Graph,
     name: Option<String>,
     description: OnceCell<Option<Description>>,

@@ -3,8 +3,6 @@
 //! Each request gets an instance of its own. The response comes when the guest gives it, its body as the guest
 //! writes it; the instance goes on until the guest returns.
 
-use std::pin::Pin;
-
 use bytes::Bytes;
 use http::uri::Scheme;
 use http_body::Body;
@@ -16,20 +14,9 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::guest::run::{Stopper, Work};
-use crate::guest::{Guest, Instance, Outcome, Program};
+use crate::guest::run::{Answering, Work};
+use crate::guest::{Guest, Instance, Program};
 use crate::host::Host;
-use crate::nn::usage::Usage;
-
-/// A request that a guest is asked to answer.
-pub struct Answering {
-    /// Comes when the guest has said status and headers, or what went wrong for it; is dropped if it ends without.
-    pub response: oneshot::Receiver<Result<http::Response<HyperOutgoingBody>>>,
-    /// How the instance ends. Nothing is done before it is first polled, and dropping it stops the instance.
-    pub outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
-    /// Stops it, and leaves the outcome to be waited for.
-    pub stop: Stopper,
-}
 
 impl Guest {
     /// Has the guest answer a request in a new instance. Must be called within a tokio runtime that has its timers
@@ -37,42 +24,38 @@ impl Guest {
     ///
     /// # Errors
     /// `UnsupportedOperation` where it answers none.
-    pub fn answer<B>(&self, instance: Instance, request: http::Request<B>) -> Result<Answering>
+    pub fn answer<B>(
+        &self,
+        instance: Instance,
+        request: http::Request<B>,
+    ) -> Result<Answering<Response>>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
         let Program::Http(proxy) = &self.program else {
-            let message = "the guest answers no HTTP requests: it does not export `wasi:http/incoming-handler`";
-            return Err(Error::new(ErrorKind::UnsupportedOperation, message)
-                .with_hint("build it as a handler of requests, or run it: infer run GUEST"));
+            let role = self.role();
+            let message = format!(
+                "the guest {role}, it answers no HTTP requests: it does not export `wasi:http/incoming-handler`"
+            );
+            return Err(Error::new(ErrorKind::UnsupportedOperation, message));
         };
-        let (respond, response) = oneshot::channel();
-        let work = Exchange {
-            proxy: proxy.clone(),
+        let proxy = proxy.clone();
+        Ok(self.ask(instance, |respond| Exchange {
+            proxy,
             request,
             respond,
-        };
-        let usage = Usage::new(&instance.limits);
-        let (running, stop) = self.elsewhere(work, instance, usage.clone());
-        let outcome = Box::pin(async move {
-            Outcome {
-                end: running.await,
-                usage,
-            }
-        });
-        Ok(Answering {
-            response,
-            outcome,
-            stop,
-        })
+        }))
     }
 }
+
+/// A response; its body comes as the guest writes it.
+type Response = http::Response<HyperOutgoingBody>;
 
 struct Exchange<B> {
     proxy: ProxyPre<Host>,
     request: http::Request<B>,
-    respond: oneshot::Sender<Result<http::Response<HyperOutgoingBody>>>,
+    respond: oneshot::Sender<Result<Response>>,
 }
 
 impl<B> Work for Exchange<B>

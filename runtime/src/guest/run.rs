@@ -6,14 +6,18 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
+<<<<<<< HEAD
 use tokio::sync::Notify;
 use tracing::{Instrument, Span};
+=======
+use tokio::sync::{Notify, oneshot};
+>>>>>>> serve
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
@@ -59,6 +63,16 @@ pub enum End {
     Failed(Error),
 }
 
+/// What an instance is asked for, and waited for.
+pub struct Answering<T> {
+    /// Its answer, or what went wrong for it; is dropped if it ends without.
+    pub answer: oneshot::Receiver<Result<T>>,
+    /// How the instance ends. Nothing is done before it is first polled, and dropping it stops the instance.
+    pub outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    /// Stops it, and leaves the outcome to be waited for.
+    pub stop: Stopper,
+}
+
 /// What is done in an instance: it instantiates, calls, and gives the status to end with.
 pub(super) trait Work: Send + 'static {
     fn perform(self, store: &mut Store<Host>)
@@ -94,16 +108,41 @@ impl Guest {
         match &self.program {
             Program::Command(component) => Ok(Command::Component(component.clone())),
             Program::Module(module) => Ok(Command::Module(module.clone())),
-            Program::Http(_) => {
-                let message = "the component answers HTTP requests, it is no command: it does not export `wasi:cli/run`";
+            Program::Http(_) | Program::Transform(_) => {
+                let role = self.role();
+                let message = format!(
+                    "the component {role}, it is no command: it does not export `wasi:cli/run`"
+                );
                 Err(Error::new(ErrorKind::UnsupportedOperation, message)
                     .with_hint("serve it: infer serve GUEST"))
             }
         }
     }
 
+    /// Has a new instance do work that answers by a channel.
+    pub(super) fn ask<T, W: Work>(
+        &self,
+        instance: Instance,
+        work: impl FnOnce(oneshot::Sender<Result<T>>) -> W,
+    ) -> Answering<T> {
+        let (sender, answer) = oneshot::channel();
+        let usage = Usage::new(&instance.limits);
+        let (running, stop) = self.elsewhere(work(sender), instance, usage.clone());
+        let outcome = Box::pin(async move {
+            Outcome {
+                end: running.await,
+                usage,
+            }
+        });
+        Answering {
+            answer,
+            outcome,
+            stop,
+        }
+    }
+
     /// Does the work in a new instance, on a thread that is its own. Dropping the future stops the instance, too.
-    pub(super) fn elsewhere<W: Work>(
+    fn elsewhere<W: Work>(
         &self,
         work: W,
         instance: Instance,

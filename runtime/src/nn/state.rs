@@ -241,16 +241,24 @@ impl NnState {
         outputs
             .into_iter()
             .map(|tensor| {
-                let strings = strings_bytes(tensor.dtype(), tensor.shape());
-                let bytes = (tensor.byte_length() as u64).saturating_add(strings);
-                let charge = self.usage.charge("an output", bytes)?;
                 Ok(Held {
-                    tensor,
-                    charge: Arc::new(charge),
                     _model: context.own_model.clone(),
+                    ..self.held("an output", tensor)?
                 })
             })
             .collect()
+    }
+
+    /// Enters a tensor that the host has already.
+    pub(crate) fn held(&self, what: &str, tensor: Tensor) -> Result<Held> {
+        let strings = strings_bytes(tensor.dtype(), tensor.shape());
+        let bytes = (tensor.byte_length() as u64).saturating_add(strings);
+        let charge = self.usage.charge(what, bytes)?;
+        Ok(Held {
+            tensor,
+            charge: Arc::new(charge),
+            _model: None,
+        })
     }
 }
 

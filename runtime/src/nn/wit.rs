@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Signature, clip, clip_to};
+use infer_core::{
+    Device, Dtype, Encoding, Error, ErrorKind, Signature, Tensor, TensorInfo, clip, clip_to,
+};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
 use wasmtime_wasi::WasiView;
@@ -60,6 +62,29 @@ pub struct GuestTensor {
 impl GuestTensor {
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// A tensor of the host's that the guest is given, as it is, under the name of an input or output.
+    pub(crate) fn of_host(nn: &NnState, held: Held, name: &str) -> Result<GuestTensor, Error> {
+        let dimensions = describe(&held, name)?;
+        let handle = nn.usage.handle()?;
+        Ok(GuestTensor {
+            dimensions,
+            dtype: held.tensor.dtype(),
+            content: Ok(held),
+            _handle: handle,
+        })
+    }
+
+    /// The tensor, which is no longer the guest's.
+    pub(crate) fn into_tensor(self, name: &str) -> Result<Tensor, Error> {
+        match self.content {
+            Ok(held) => Ok(held.tensor),
+            Err(error) => {
+                let message = format!("`{}`: {error}", clip(name));
+                Err(Error::new(error.kind(), message))
+            }
+        }
     }
 }
 
@@ -332,16 +357,7 @@ fn run(
     let inputs = arrange(context.model().signature(), named)?;
     let outputs = nn.compute(context, inputs)?;
     let infos = &context.model().signature().outputs;
-    let tensor = |(held, info): (Held, &infer_core::TensorInfo)| {
-        let dimensions = describe(&held, &info.name)?;
-        let handle = nn.usage.handle()?;
-        Ok(GuestTensor {
-            dimensions,
-            dtype: held.tensor.dtype(),
-            content: Ok(held),
-            _handle: handle,
-        })
-    };
+    let tensor = |(held, info): (Held, &TensorInfo)| GuestTensor::of_host(nn, held, &info.name);
     outputs.into_iter().zip(infos).map(tensor).collect()
 }
 
@@ -362,7 +378,7 @@ fn describe(held: &Held, name: &str) -> Result<Vec<u32>, Error> {
     let dimensions = shape.iter().map(|dimension| u32::try_from(*dimension));
     dimensions.collect::<Result<_, _>>().map_err(|_| {
         let message =
-            format!("output `{name}` has dimensions {shape:?}: expected each below 4294967296");
+            format!("tensor `{name}` has dimensions {shape:?}: expected each below 4294967296");
         Error::new(ErrorKind::TooLarge, message)
     })
 }

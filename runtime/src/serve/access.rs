@@ -220,8 +220,8 @@ impl Drop for Record {
             bytes_in,
             bytes_out = self.bytes_out,
             duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            subject = self.subject(),
-            trace_id = self.trace_id.as_deref().unwrap_or_default(),
+            subject = self.subject.as_ref().map(|subject| &*subject.0),
+            trace_id = self.trace_id,
             "request"
         );
     }

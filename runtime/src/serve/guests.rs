@@ -14,14 +14,23 @@ use axum::http::{Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
+<<<<<<< HEAD
 use infer_core::{Error, ErrorKind, Result, clip};
+=======
+use infer_core::{Error, ErrorKind, Result, Signature, Tensor, clip};
+>>>>>>> serve
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use crate::backends::Backends;
 use crate::config::Limits;
+<<<<<<< HEAD
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Stopper};
 use crate::nn::usage::Limit;
+=======
+use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
+>>>>>>> serve
 use crate::serve::State;
 use crate::serve::access::{self, Fault, RequestId, Subject};
 use crate::serve::admission::{Admission, Permit};
@@ -29,7 +38,11 @@ use crate::serve::config::GuestConfig;
 use crate::serve::counters::{Ending, Instances, Requests};
 use crate::serve::errors::LastErrors;
 use crate::serve::log::LogStream;
+<<<<<<< HEAD
 use crate::spans;
+=======
+use crate::serve::repository::View;
+>>>>>>> serve
 
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
@@ -37,8 +50,9 @@ const PROTOCOL: &str = "v2";
 /// A guest that answers requests.
 pub(crate) struct ServedGuest {
     pub(crate) config: GuestConfig,
-    /// Its place among the repository's views.
-    view: usize,
+    /// The models that it reaches.
+    pub(crate) view: Arc<View>,
+    backends: Arc<Backends>,
     guest: Guest,
     pub(crate) admission: Admission,
     pub(crate) requests: Requests,
@@ -51,13 +65,20 @@ pub(crate) struct Guests(Vec<Arc<ServedGuest>>);
 
 impl Guests {
     /// # Errors
-    /// `InvalidArgument` for a route that two guests have, or that is none.
-    pub(crate) fn new(guests: Vec<(GuestConfig, Guest)>) -> Result<Guests> {
+    /// `InvalidArgument` for a route that two guests have, or that is none; `UnsupportedOperation` for a guest that
+    /// cannot be served.
+    pub(crate) fn new(
+        guests: impl Iterator<Item = (GuestConfig, Guest)>,
+        backends: &Arc<Backends>,
+    ) -> Result<Guests> {
         let mut served: Vec<Arc<ServedGuest>> = Vec::new();
-        for (view, (config, guest)) in guests.into_iter().enumerate() {
+        for (config, guest) in guests {
+            check_role(&config, guest.role())?;
             check_route(&config)?;
             let taken = |other: &&Arc<ServedGuest>| {
-                segments(&other.config.route).eq(segments(&config.route))
+                guest.role() == Role::Http
+                    && other.role() == Role::Http
+                    && segments(&other.config.route).eq(segments(&config.route))
             };
             if let Some(other) = served.iter().find(taken) {
                 let message = format!(
@@ -69,8 +90,9 @@ impl Guests {
             let what = format!("the guest `{}`", config.name);
             served.push(Arc::new(ServedGuest {
                 admission: Admission::new(&what, config.concurrency.get(), config.queue),
+                view: Arc::new(View::new(config.models.clone())),
+                backends: backends.clone(),
                 config,
-                view,
                 guest,
                 requests: Requests::default(),
                 instances: Instances::default(),
@@ -83,6 +105,11 @@ impl Guests {
         &self.0
     }
 
+    /// Whether no guest answers requests of its own.
+    fn none_answers(&self) -> bool {
+        self.0.iter().all(|guest| guest.role() != Role::Http)
+    }
+
     /// The guest with the longest route that the path is below.
     fn of(&self, path: &str) -> Option<&Arc<ServedGuest>> {
         let below = |guest: &&Arc<ServedGuest>| {
@@ -90,12 +117,32 @@ impl Guests {
             segments(&guest.config.route).all(|segment| path.next() == Some(segment))
         };
         let length = |guest: &&Arc<ServedGuest>| segments(&guest.config.route).count();
-        self.0.iter().filter(below).max_by_key(length)
+        let answers = |guest: &&Arc<ServedGuest>| guest.role() == Role::Http;
+        self.0
+            .iter()
+            .filter(answers)
+            .filter(below)
+            .max_by_key(length)
     }
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
+}
+
+fn check_role(config: &GuestConfig, role: Role) -> Result<()> {
+    match role {
+        Role::Http | Role::Model => Ok(()),
+        Role::Command => {
+            let message = format!(
+                "the guest `{}` {role}: expected a component that exports `wasi:http/incoming-handler` or \
+                 `infer:nn/transform`",
+                config.name
+            );
+            Err(Error::new(ErrorKind::UnsupportedOperation, message)
+                .with_hint("run it: infer run GUEST"))
+        }
+    }
 }
 
 fn check_route(config: &GuestConfig) -> Result<()> {
@@ -120,7 +167,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     let path = request.uri().path();
     let protocols = segments(path).next() == Some(PROTOCOL);
     let Some(guest) = state.guests.of(path).filter(|_| !protocols).cloned() else {
-        let message = match state.guests.all().is_empty() || protocols {
+        let message = match state.guests.none_answers() || protocols {
             true => format!(
                 "nothing is served at `{}`: models are below /v2/models",
                 clip(path)
@@ -154,6 +201,7 @@ async fn answer(
     let id = access::id(&request);
     let permit = guest.enter(started).await?;
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
+<<<<<<< HEAD
     let instance = guest.instance(state, &id, permit);
     let begun = Instant::now();
     let Answering {
@@ -192,6 +240,11 @@ async fn answer(
         Ok(Err(_)) | Err(_) => Ending::Failed,
     });
     match response {
+=======
+    let asked = guest.guest.answer(guest.instance(permit), request)?;
+    let (response, mut watching) = guest.watch(asked, started);
+    match watching.answer(response).await {
+>>>>>>> serve
         Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
         Ok(Err(error)) => {
             watching.stop = None;
@@ -200,15 +253,8 @@ async fn answer(
             response.extensions_mut().insert(fault);
             Ok(response)
         }
-        // It ended without a response; how, says its outcome, which has been logged and counted.
-        Err(_) => {
-            let outcome = (&mut watching.task).await;
-            watching.stop = None;
-            Ok(refusal(&outcome.map_or_else(
-                |error| Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error),
-                |outcome| no_response(outcome.end),
-            )))
-        }
+        // It ended without a response, which has been logged and counted.
+        Err(error) => Ok(refusal(&error)),
     }
 }
 
@@ -234,21 +280,19 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> wasmtime_wasi_
     }
 }
 
-fn no_response(end: End) -> Error {
+fn no_answer(end: End) -> Error {
     match end {
         End::TimedOut(time) => {
             let message = format!("the guest was stopped at its timeout of {time:?}");
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(
-            ErrorKind::RuntimeError,
-            "the guest ended without a response",
-        ),
+        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
     }
 }
 
 impl ServedGuest {
+<<<<<<< HEAD
     /// Waits for a place.
     async fn enter(&self, since: Instant) -> Result<Permit> {
         let _span = spans::queue();
@@ -274,12 +318,88 @@ impl ServedGuest {
     }
 
     fn instance(&self, state: &State, id: &RequestId, permit: Permit) -> Instance {
+=======
+    /// What it can be asked for.
+    pub(crate) fn role(&self) -> Role {
+        self.guest.role()
+    }
+
+    /// Asks it what it takes and gives as a model.
+    pub(crate) async fn describe(self: &Arc<Self>) -> Result<Signature> {
+        let started = Instant::now();
+        let permit = self.admission.enter().await?;
+        let asked = self.guest.describe(self.instance(permit))?;
+        let (answer, mut watching) = self.watch(asked, started);
+        let described = watching.answer(answer).await;
+        watching.stop = None;
+        described?
+    }
+
+    /// Has it make outputs of inputs as a model. Dropping the future stops the instance. What the guest says of the
+    /// inputs is the caller's to read, what went wrong in it stays in the log.
+    pub(crate) async fn transform(
+        self: &Arc<Self>,
+        signature: &Signature,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>> {
+        let (started, name) = (Instant::now(), &self.config.name);
+        let permit = self.admission.enter().await;
+        let permit = permit.inspect_err(|_| self.requests.ended(false, started.elapsed()))?;
+        self.requests.waited(started.elapsed());
+        let asked = self
+            .guest
+            .transform(self.instance(permit), signature, inputs)?;
+        let (answer, mut watching) = self.watch(asked, started);
+        let answer = watching
+            .answer(answer)
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::RuntimeError => {
+                    let message = format!("the guest `{name}` failed");
+                    Error::new(ErrorKind::RuntimeError, message)
+                }
+                _ => error,
+            });
+        // An instance that has answered has nothing more to do.
+        watching.stop = None;
+        answer?.map_err(|error| match error.kind() {
+            ErrorKind::RuntimeError => {
+                tracing::warn!(guest = name, "{}", error.report());
+                let message = format!("the guest `{name}`: {error}");
+                Error::new(ErrorKind::RuntimeError, message)
+            }
+            _ => error,
+        })
+    }
+
+    /// Has a task of its own wait for the instance's end.
+    fn watch<T>(
+        self: &Arc<Self>,
+        asked: Answering<T>,
+        started: Instant,
+    ) -> (oneshot::Receiver<Result<T>>, Watching) {
+        let Answering {
+            answer,
+            outcome,
+            stop,
+        } = asked;
+        let watched = self.clone();
+        let task = tokio::spawn(async move {
+            let outcome = outcome.await;
+            watched.ended(&outcome, started.elapsed());
+            outcome
+        });
+        let stop = Some(stop);
+        (answer, Watching { stop, task })
+    }
+
+    fn instance(&self, permit: impl Send + 'static) -> Instance {
+>>>>>>> serve
         let config = &self.config;
-        let registry = state.repository.view(self.view);
         let mut instance = Instance::new(
             vec![config.name.clone()],
-            registry,
-            state.repository.backends().clone(),
+            self.view.registry(),
+            self.backends.clone(),
         );
         instance.grants = config.grants.clone();
         instance.limits = Limits {
@@ -336,6 +456,25 @@ struct Watching {
     stop: Option<Stopper>,
     gone: Arc<AtomicBool>,
     task: JoinHandle<Outcome>,
+}
+
+impl Watching {
+    /// What the instance answers, or how it ended without. Its end is waited for too: an engine that keeps its thread
+    /// keeps the sender of its answer.
+    async fn answer<T>(&mut self, mut answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
+        let outcome = tokio::select! {
+            biased;
+            Ok(answer) = &mut answer => return Ok(answer),
+            outcome = &mut self.task => outcome,
+        };
+        if let Ok(answer) = answer.try_recv() {
+            return Ok(answer);
+        }
+        let outcome = outcome.map_err(|error| {
+            Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error)
+        });
+        Err(no_answer(outcome?.end))
+    }
 }
 
 impl Drop for Watching {

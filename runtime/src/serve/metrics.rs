@@ -495,14 +495,17 @@ fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
 
 fn histogram(labels: &[(&str, &str)], counts: Counts) -> Metric {
     let mut total = 0;
-    let buckets = counts.classes.into_iter().map(|(bound, count)| {
+    let mut buckets = Vec::new();
+    for (bound, count) in counts.classes {
         total += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound);
-        bucket.set_cumulative_count(total);
-        bucket
-    });
-    let buckets = buckets.collect();
+        // That without a bound is written of itself.
+        if bound.is_finite() {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(total);
+            buckets.push(bucket);
+        }
+    }
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(total);

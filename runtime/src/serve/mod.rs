@@ -16,7 +16,11 @@ mod log;
 mod metrics;
 mod page;
 mod repository;
+<<<<<<< HEAD
 mod trace;
+=======
+mod served;
+>>>>>>> serve
 mod v2;
 
 use std::net::SocketAddr;
@@ -107,7 +111,7 @@ impl Server {
     /// [`engine_config`].
     ///
     /// # Errors
-    /// What is wrong with an address, a certificate, a route, a name; unless `lazy`, with a model.
+    /// What is wrong with an address, a certificate, a route, a name; unless `lazy`, with a model or a guest that is one.
     pub async fn start(
         config: ServeConfig,
         (engine, guests): (Engine, Vec<Guest>),
@@ -123,15 +127,15 @@ impl Server {
             Some(address) => Some(listen::bind(address, "--metrics").await?),
             None => None,
         };
-        let granted = config.guests.iter().map(|guest| guest.models.clone());
+        let guests = Guests::new(config.guests.iter().cloned().zip(guests), &backends)?;
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
             &config.models,
-            granted.collect(),
+            guests.all(),
         )?;
         let state = Arc::new(State {
-            guests: Guests::new(config.guests.iter().cloned().zip(guests).collect())?,
+            guests,
             repository,
             started: Instant::now(),
             errors: Arc::default(),

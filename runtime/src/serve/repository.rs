@@ -1,16 +1,17 @@
-//! The models of a server: loaded, reloaded and unloaded while requests go on.
+//! The models of a server, and its guests that are models: loaded, reloaded and unloaded while requests go on.
 //!
 //! A change makes a new set of names; requests that run keep what they began with. Each guest sees the models that it
-//! was granted.
+//! was granted, and no guests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
-use infer_models::ModelStore;
+use infer_core::{Error, ErrorKind, Result, clip};
+use infer_models::{ModelStore, check_name};
 
 use crate::backends::Backends;
 use crate::engine::Engine;
+<<<<<<< HEAD
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::{Model, Registry};
@@ -19,6 +20,13 @@ use crate::serve::config::ModelConfig;
 use crate::serve::counters::Requests;
 use crate::spans;
 use crate::tune::inputs;
+=======
+use crate::guest::Role;
+use crate::registry::Registry;
+use crate::serve::config::ModelConfig;
+use crate::serve::guests::ServedGuest;
+use crate::serve::served::Served;
+>>>>>>> serve
 
 /// The models, by the names that they are served under.
 pub(crate) struct Repository {
@@ -26,8 +34,8 @@ pub(crate) struct Repository {
     backends: Arc<Backends>,
     store: ModelStore,
     entries: Vec<Entry>,
-    /// One per guest: the names that it was granted (all where absent), and its models now.
-    views: Vec<View>,
+    /// One per guest.
+    views: Vec<Arc<View>>,
     /// Held while the models are changed.
     changing: Mutex<()>,
 }
@@ -35,7 +43,7 @@ pub(crate) struct Repository {
 /// A model that the server was given, whether or not it is loaded.
 pub(crate) struct Entry {
     name: String,
-    config: ModelConfig,
+    source: Source,
     stage: RwLock<Stage>,
     /// What is counted of the protocol's requests, and of all calls, those of guests among them.
     pub(crate) requests: Requests,
@@ -52,6 +60,12 @@ pub(crate) struct Placed {
     pub(crate) precision: String,
 }
 
+/// What a model is made of.
+enum Source {
+    Files(Box<ModelConfig>),
+    Guest(Arc<ServedGuest>),
+}
+
 /// What became of a model.
 #[derive(Clone)]
 pub(crate) enum Stage {
@@ -64,29 +78,66 @@ pub(crate) enum Stage {
 
 /// A loaded model.
 pub(crate) struct Ready {
-    pub(crate) model: Arc<Model>,
-    information: Arc<Model>,
+    pub(crate) model: Served,
     pub(crate) since: Instant,
 }
 
-struct View {
+/// The names that a guest was granted, all where absent, and its models now.
+pub(crate) struct View {
     granted: Option<Vec<String>>,
     registry: RwLock<Arc<Registry>>,
 }
 
+impl View {
+    /// Without models until a repository knows it.
+    pub(crate) fn new(granted: Option<Vec<String>>) -> View {
+        View {
+            granted,
+            registry: RwLock::default(),
+        }
+    }
+
+    /// The models that its guest reaches now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        let registry = self.registry.read();
+        registry.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, entries: &[Entry]) {
+        let mut registry = Registry::default();
+        for entry in entries {
+            let granted = self.granted.as_ref();
+            if granted.is_some_and(|names| !names.contains(&entry.name)) {
+                registry.withhold(&entry.name);
+            } else if let Stage::Ready(ready) = entry.stage()
+                && let Served::Model(model, information) = &ready.model
+            {
+                registry.enter(model, information);
+            }
+        }
+        let mut current = self
+            .registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(registry);
+    }
+}
+
 impl Repository {
-    /// A repository in which nothing is loaded; one view for each guest's granted names.
+    /// A repository in which nothing is loaded. Guests that are models come after the models, which they may need to
+    /// describe themselves.
     ///
     /// # Errors
-    /// `InvalidArgument` for two models of one name, and for a granted name that no model has.
+    /// `InvalidArgument` for two models of one name, a guest among them, and for a granted name that no model has.
     pub(crate) fn new(
         engine: Engine,
         (backends, store): (Arc<Backends>, ModelStore),
         models: &[ModelConfig],
-        granted: Vec<Option<Vec<String>>>,
+        guests: &[Arc<ServedGuest>],
     ) -> Result<Repository> {
         let mut entries: Vec<Entry> = Vec::new();
         for config in models {
+<<<<<<< HEAD
             let name = config.reference.resolve(&store)?.name;
             if entries.iter().any(|entry| entry.name == name) {
                 let message = format!("two models have the name `{name}`");
@@ -101,35 +152,38 @@ impl Repository {
                 calls: Arc::default(),
                 placed: RwLock::default(),
             });
+=======
+            // A model that cannot be found yet may come, under the name that it was given.
+            let name = match (config.reference.resolve(&store), &config.reference.name) {
+                (Ok(files), _) => files.name,
+                (Err(_), Some(name)) => name.clone(),
+                (Err(error), None) => return Err(error),
+            };
+            add(&mut entries, name, Source::Files(Box::new(config.clone())))?;
+>>>>>>> serve
         }
-        for name in granted.iter().flatten().flatten() {
-            if entries.iter().all(|entry| entry.name != *name) {
-                let names: Vec<String> = entries.iter().map(|e| format!("`{}`", e.name)).collect();
-                let message = format!(
-                    "a guest is granted the model `{name}`, which the server does not have: expected {}",
-                    names.join(", ")
-                );
-                return Err(Error::new(ErrorKind::InvalidArgument, message));
-            }
+        for guest in guests {
+            check_granted(
+                &guest.config.name,
+                guest.config.models.iter().flatten(),
+                &entries,
+            )?;
         }
-        let view = |granted| View {
-            granted,
-            registry: RwLock::default(),
-        };
+        for guest in guests.iter().filter(|guest| guest.role() == Role::Model) {
+            let name = guest.config.name.clone();
+            check_name(&name)?;
+            add(&mut entries, name, Source::Guest(guest.clone()))?;
+        }
         let repository = Repository {
             engine,
             backends,
             store,
             entries,
-            views: granted.into_iter().map(view).collect(),
+            views: guests.iter().map(|guest| guest.view.clone()).collect(),
             changing: Mutex::default(),
         };
         repository.change_views();
         Ok(repository)
-    }
-
-    pub(crate) fn backends(&self) -> &Arc<Backends> {
-        &self.backends
     }
 
     /// All models that the server was given, in that order.
@@ -160,16 +214,8 @@ impl Repository {
             })
     }
 
-    /// The models that a guest reaches now.
-    pub(crate) fn view(&self, guest: usize) -> Arc<Registry> {
-        let registry = &self.views[guest].registry;
-        registry
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Loads a model, or loads it anew and puts that in the old one's place. Blocks.
+    /// Loads a model, or loads it anew and puts that in the old one's place; a guest describes itself. Blocks, on a
+    /// thread of a tokio runtime's that may.
     ///
     /// # Errors
     /// `NotFound` for an unknown name; those of loading. A model that was ready stays so where the new one fails.
@@ -181,7 +227,11 @@ impl Repository {
         if !matches!(before, Stage::Ready(_)) {
             entry.set(Stage::Loading);
         }
+<<<<<<< HEAD
         match self.loaded(entry) {
+=======
+        match self.loaded(&entry.source) {
+>>>>>>> serve
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
                 self.change_views();
@@ -209,6 +259,7 @@ impl Repository {
         Ok(())
     }
 
+<<<<<<< HEAD
     fn loaded(&self, entry: &Entry) -> Result<Ready> {
         let Entry { config, calls, .. } = entry;
         let files = config.reference.open(&self.store)?;
@@ -218,9 +269,14 @@ impl Repository {
             warm_up(&model)?;
         }
         let information = Arc::new(info::model(&model, Some(&files))?);
+=======
+    fn loaded(&self, source: &Source) -> Result<Ready> {
+>>>>>>> serve
         Ok(Ready {
-            model,
-            information,
+            model: match source {
+                Source::Files(config) => Served::load(&self.backends, &self.store, config)?,
+                Source::Guest(guest) => Served::describe(guest)?,
+            },
             since: Instant::now(),
         })
     }
@@ -228,19 +284,7 @@ impl Repository {
     /// Makes anew what guests see.
     fn change_views(&self) {
         for view in &self.views {
-            let mut registry = Registry::default();
-            for entry in &self.entries {
-                let granted = view.granted.as_ref();
-                if granted.is_some_and(|names| !names.contains(&entry.name)) {
-                    registry.withhold(&entry.name);
-                } else if let Stage::Ready(ready) = entry.stage() {
-                    registry.enter(&ready.model, &ready.information);
-                }
-            }
-            *view
-                .registry
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+            view.change(&self.entries);
         }
     }
 
@@ -326,27 +370,38 @@ impl Entry {
     }
 }
 
-/// Runs a model once: engines put off work until then.
-fn warm_up(model: &Model) -> Result<()> {
-    let made = match inputs::make(model.signature(), &[]) {
-        Ok(made) => made,
-        Err(error) => {
-            tracing::info!(
-                "model `{}` is not warmed up: {}",
-                model.name(),
-                error.report()
-            );
-            return Ok(());
-        }
-    };
-    let made: Vec<Tensor> = model.signature().arrange(made)?;
-    model.scheduler().run(made, &Cancel::default(), &mut None)?;
+fn add(entries: &mut Vec<Entry>, name: String, source: Source) -> Result<()> {
+    if entries.iter().any(|entry| entry.name == name) {
+        let message = format!("two models have the name `{name}`");
+        return Err(
+            Error::new(ErrorKind::InvalidArgument, message).with_hint(match source {
+                Source::Files(_) => "name one of them: --model NAME=REF",
+                Source::Guest(_) => "one is a guest: name the model (--model NAME=REF)",
+            }),
+        );
+    }
+    entries.push(Entry {
+        name,
+        source,
+        stage: RwLock::new(Stage::Unloaded),
+    });
     Ok(())
 }
 
-/// What answers requests to a name.
-impl Ready {
-    pub(crate) fn signature(&self) -> &Signature {
-        self.model.signature()
-    }
+/// Fails for a name that no model has.
+fn check_granted<'a>(
+    guest: &str,
+    mut granted: impl Iterator<Item = &'a String>,
+    entries: &[Entry],
+) -> Result<()> {
+    let known = |name: &&String| entries.iter().all(|entry| entry.name != **name);
+    let Some(name) = granted.find(known) else {
+        return Ok(());
+    };
+    let names: Vec<String> = entries.iter().map(|e| format!("`{}`", e.name)).collect();
+    let message = format!(
+        "the guest `{guest}` is granted the model `{name}`, which the server does not have: expected {}",
+        names.join(", ")
+    );
+    Err(Error::new(ErrorKind::InvalidArgument, message))
 }

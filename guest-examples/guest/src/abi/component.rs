@@ -11,9 +11,17 @@ use std::marker::PhantomData;
 /// The bindings as `wit-bindgen` makes them.
 #[allow(missing_docs, reason = "generated from the WIT file")]
 pub mod bindings {
-    wit_bindgen::generate!({ world: "infer:nn/guest", path: "wit", generate_all });
+    wit_bindgen::generate!({
+        world: "infer:nn/model",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "infer_guest::abi::component::bindings",
+    });
 }
 
+use crate::transform::{DataType, HostTensor, ModelInfo, Tensors, Transform};
+use bindings::exports::infer::nn::transform;
 pub use bindings::infer::nn::tensor_types;
 pub use bindings::wasi::nn::{errors, graph, inference, tensor};
 
@@ -92,12 +100,136 @@ impl Context {
         })
     }
 
+    /// Runs with tensors of the host; what it gives stays there, too.
+    ///
+    /// # Errors
+    /// Whatever the host answers.
+    pub fn compute_remote(
+        &mut self,
+        tensors: Vec<(String, Remote)>,
+    ) -> Result<Vec<(String, Remote)>> {
+        let tensors = tensors.into_iter();
+        let tensors = tensors.map(|(name, tensor)| (name, tensor.0)).collect();
+        let outputs = self.0.compute(tensors).map_err(error)?.into_iter();
+        Ok(outputs
+            .map(|(name, tensor)| (name, Remote(tensor)))
+            .collect())
+    }
+
     /// Drops the handle, as dropping the value does.
     ///
     /// # Errors
     /// None in this ABI.
     pub fn close(self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// A tensor of the host.
+pub struct Remote(tensor::Tensor);
+
+impl Remote {
+    /// One copy of its values.
+    ///
+    /// # Errors
+    /// None: a malformed one is refused when it is used.
+    pub fn send(view: &View<'_>) -> Result<Remote> {
+        Ok(Remote(send(view)))
+    }
+
+    /// The same of strings, each a length of 4 bytes and as many bytes.
+    ///
+    /// # Errors
+    /// None: a malformed one is refused when it is used.
+    pub fn send_strings(dimensions: &[u32], data: &[u8]) -> Result<Remote> {
+        let dtype = tensor_types::TensorType::String;
+        Ok(Remote(send_extended(dtype, dimensions, data)))
+    }
+
+    /// The type of its elements.
+    pub fn data_type(&self) -> DataType {
+        match extended_type(&self.0) {
+            None => DType::from(self.0.ty()).into(),
+            Some(tensor_types::TensorType::Bool) => DataType::Bool,
+            Some(tensor_types::TensorType::I8) => DataType::I8,
+            Some(tensor_types::TensorType::I16) => DataType::I16,
+            Some(tensor_types::TensorType::U16) => DataType::U16,
+            Some(tensor_types::TensorType::U32) => DataType::U32,
+            Some(tensor_types::TensorType::U64) => DataType::U64,
+            Some(tensor_types::TensorType::String) => DataType::String,
+        }
+    }
+
+    /// The size of each dimension, in elements.
+    pub fn dimensions(&self) -> Vec<u32> {
+        self.0.dimensions()
+    }
+
+    /// Copies its values here.
+    pub fn data(&self) -> Vec<u8> {
+        self.0.data()
+    }
+}
+
+/// What the component exports, by what the guest says and does.
+impl<T: Transform> transform::Guest for T {
+    fn describe() -> std::result::Result<transform::ModelInfo, String> {
+        match T::describe() {
+            Ok(info) => Ok(info.into()),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+
+    fn transform(
+        inputs: Vec<(String, tensor::Tensor)>,
+    ) -> std::result::Result<Vec<(String, tensor::Tensor)>, String> {
+        let inputs = inputs.into_iter();
+        let inputs = inputs.map(|(name, tensor)| (name, HostTensor(Remote(tensor))));
+        match T::transform(Tensors(inputs.collect())) {
+            Ok(outputs) => {
+                let outputs = outputs.0.into_iter();
+                Ok(outputs.map(|(name, tensor)| (name, tensor.0.0)).collect())
+            }
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+}
+
+impl From<ModelInfo> for transform::ModelInfo {
+    fn from(info: ModelInfo) -> Self {
+        let infos = |infos: Vec<crate::transform::TensorInfo>| {
+            let infos = infos.into_iter().map(|info| transform::TensorInfo {
+                name: info.name,
+                ty: info.data_type.into(),
+                dimensions: info.dimensions,
+            });
+            infos.collect()
+        };
+        transform::ModelInfo {
+            inputs: infos(info.inputs),
+            outputs: infos(info.outputs),
+        }
+    }
+}
+
+impl From<DataType> for transform::DataType {
+    fn from(data_type: DataType) -> Self {
+        match data_type {
+            DataType::F16 => Self::Fp16,
+            DataType::F32 => Self::Fp32,
+            DataType::F64 => Self::Fp64,
+            DataType::Bf16 => Self::Bf16,
+            DataType::U8 => Self::U8,
+            DataType::I32 => Self::I32,
+            DataType::I64 => Self::I64,
+            DataType::Bool => Self::Bool,
+            DataType::I8 => Self::I8,
+            DataType::I16 => Self::I16,
+            DataType::U16 => Self::U16,
+            DataType::U32 => Self::U32,
+            DataType::U64 => Self::U64,
+            DataType::String => Self::String,
+        }
     }
 }
 

@@ -7,8 +7,9 @@
     reason = "the same items as the two ABIs, which document them"
 )]
 
-use super::{Argument, Encoding, Fetched, Target};
+use super::{Argument, Encoding, Fetched, Target, View};
 use crate::error::{Code, Error, Result};
+use crate::transform::DataType;
 use std::marker::PhantomData;
 
 /// Whether inputs are told apart by position.
@@ -43,8 +44,41 @@ impl Context {
         no_host()
     }
 
+    pub fn compute_remote(
+        &mut self,
+        _tensors: Vec<(String, Remote)>,
+    ) -> Result<Vec<(String, Remote)>> {
+        no_host()
+    }
+
     pub fn close(self) -> Result<()> {
         no_host()
+    }
+}
+
+/// There is none.
+#[derive(Debug)]
+pub enum Remote {}
+
+impl Remote {
+    pub fn send(_view: &View<'_>) -> Result<Remote> {
+        no_host()
+    }
+
+    pub fn send_strings(_dimensions: &[u32], _data: &[u8]) -> Result<Remote> {
+        no_host()
+    }
+
+    pub fn data_type(&self) -> DataType {
+        match *self {}
+    }
+
+    pub fn dimensions(&self) -> Vec<u32> {
+        match *self {}
+    }
+
+    pub fn data(&self) -> Vec<u8> {
+        match *self {}
     }
 }
 

@@ -1,49 +1,43 @@
 //! From a model's output to ranked classes with names.
 
+use crate::PictureModel;
 use infer_guest::{Code, DType, Error, Output, Result, Scores, softmax, top};
-use infer_imaging::PictureModel;
-use std::fs;
 
 /// How the scores of a model are read: what they are, and what the classes are called.
-pub(crate) struct Classes {
+pub struct Classes {
     scores: Option<Scores>,
     labels: Vec<String>,
 }
 
 /// A class and how sure the model is of it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub(crate) struct Class {
+pub struct Class {
     /// The class index.
-    pub(crate) index: usize,
+    pub index: usize,
     /// What it is called, or `class N`.
-    pub(crate) label: String,
+    pub label: String,
     /// From 0 to 1.
-    pub(crate) probability: f32,
+    pub probability: f32,
 }
 
 impl Classes {
-    /// Labels come from the file if there is one, else from the host.
-    pub(crate) fn of(
-        model: &PictureModel,
-        labels: Option<&str>,
-    ) -> std::result::Result<Classes, String> {
+    /// Labels are those given, else the host's.
+    pub fn of(model: &PictureModel, labels: Option<Vec<String>>) -> Classes {
         let info = model.output_info();
-        let labels = match labels {
-            Some(path) => {
-                let text = fs::read_to_string(path)
-                    .map_err(|error| format!("{path}: cannot read: {error}"))?;
-                text.lines().map(str::to_owned).collect()
-            }
-            None => info.map(|info| info.labels.clone()).unwrap_or_default(),
-        };
-        Ok(Classes {
+        Classes {
             scores: info.and_then(|info| info.scores),
-            labels,
-        })
+            labels: labels
+                .or(info.map(|info| info.labels.clone()))
+                .unwrap_or_default(),
+        }
     }
 
     /// The best classes of one output, best first.
-    pub(crate) fn rank(&self, output: &Output, count: usize) -> Result<Vec<Class>> {
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](Code::InvalidArgument) when the output is not of f32 or f64,
+    /// [`RuntimeError`](Code::RuntimeError) when a score is no number.
+    pub fn rank(&self, output: &Output, count: usize) -> Result<Vec<Class>> {
         let mut scores = read_scores(output)?;
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             return Err(Error::new(
