@@ -1,6 +1,7 @@
 //! The data of one instance's store: its WASI, its wasi-nn, its HTTP, its limits.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -10,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::config::Limits;
 use crate::guest::outgoing::Outgoing;
 use crate::nn::state::NnState;
+use crate::nn::usage::{Limit, Usage};
 use crate::nn::witx::Handles;
 
 /// Entries of the table of resources beside those of wasi-nn: streams, files, sockets.
@@ -41,6 +43,7 @@ impl Host {
         permit: Option<Box<dyn Any + Send>>,
     ) -> Host {
         let outgoing = Outgoing::new(&nn.grants);
+        let usage = nn.usage.clone();
         let handles = usize::try_from(limits.handles)
             .unwrap_or(usize::MAX)
             .saturating_add(WASI_RESOURCES);
@@ -49,7 +52,7 @@ impl Host {
             wasi,
             nn,
             handles: Handles::default(),
-            memory: MemoryLimit::new(limits.memory),
+            memory: MemoryLimit::new(limits.memory, usage),
             http: WasiHttpCtx::new(),
             outgoing,
             _permit: permit,
@@ -74,19 +77,19 @@ impl WasiHttpView for Host {
 }
 
 /// The limit of all linear memories and tables together. A guest that is refused memory usually ends
-/// itself, so the refusal is remembered.
+/// itself, so the refusal is noted in its books.
 pub(crate) struct MemoryLimit {
     pub(crate) limit: usize,
     used: usize,
-    pub(crate) refused: bool,
+    usage: Arc<Usage>,
 }
 
 impl MemoryLimit {
-    fn new(limit: usize) -> MemoryLimit {
+    fn new(limit: usize, usage: Arc<Usage>) -> MemoryLimit {
         MemoryLimit {
             limit,
             used: 0,
-            refused: false,
+            usage,
         }
     }
 
@@ -96,7 +99,9 @@ impl MemoryLimit {
         if fits {
             self.used = used;
         }
-        self.refused |= !fits;
+        if !fits {
+            self.usage.hit(Limit::Memory);
+        }
         fits
     }
 }

@@ -29,12 +29,14 @@ mod describe;
 mod engine;
 mod guest;
 mod host;
+mod latency;
 mod nn;
 mod open;
 mod registry;
 mod scheduler;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod spans;
 mod threads;
 pub mod tune;
 pub mod values;

@@ -8,6 +8,7 @@ use infer_models::Model as ModelFiles;
 use crate::backends::Backends;
 use crate::config::Selection;
 use crate::registry::{Model, Registry};
+use crate::scheduler::Counters;
 
 /// Loads a model and registers it.
 ///
@@ -19,10 +20,11 @@ pub fn open_model(
     selection: &Selection,
     registry: &mut Registry,
 ) -> Result<Arc<Model>> {
-    registry.add(load_model(backends, files, selection)?, Some(files))
+    let model = load_model(backends, files, selection, Arc::default())?;
+    registry.add(model, Some(files))
 }
 
-/// Loads a model.
+/// Loads a model whose calls are counted by `counters`.
 ///
 /// # Errors
 /// As for [`open_model`].
@@ -30,6 +32,7 @@ pub(crate) fn load_model(
     backends: &Backends,
     files: &ModelFiles,
     selection: &Selection,
+    counters: Arc<Counters>,
 ) -> Result<Model> {
     let source = Source::Files(files.files.clone());
     let loaded = backends
@@ -38,7 +41,8 @@ pub(crate) fn load_model(
     files.check_signature(loaded.graph.signature())?;
     let name = &files.name;
     loaded.say_where(name);
-    Model::new(name, loaded.backend, files.encoding, loaded.graph).scheduled(&selection.scheduling)
+    Model::new(name, loaded.backend, files.encoding, loaded.graph)
+        .counted(&selection.scheduling, counters)
 }
 
 /// What a person did not ask for in this command needs a word where it fails.

@@ -8,7 +8,7 @@ use infer_models::Model as ModelFiles;
 
 use crate::engine::Engine;
 use crate::nn::info;
-use crate::scheduler::{Scheduler, Scheduling, Statistics};
+use crate::scheduler::{Counters, Scheduler, Scheduling, Statistics};
 
 /// The name that portable guests ask for.
 pub const DEFAULT_NAME: &str = "default";
@@ -52,8 +52,16 @@ impl Model {
     /// `UnsupportedOperation` where calls shall be batched and the model does not allow it: its dimensions, or a
     /// trial in which the rows of a batch got other answers than alone.
     pub fn scheduled(self, scheduling: &Scheduling) -> Result<Model> {
+        self.counted(scheduling, Arc::default())
+    }
+
+    /// The same model with other rules, which goes on with the counters of one that it takes the place of.
+    ///
+    /// # Errors
+    /// Those of [`Model::scheduled`].
+    pub(crate) fn counted(self, scheduling: &Scheduling, counters: Arc<Counters>) -> Result<Model> {
         Ok(Model {
-            scheduler: Arc::new(self.scheduler.with(scheduling)?),
+            scheduler: Arc::new(self.scheduler.with(scheduling, counters)?),
             ..self
         })
     }
@@ -76,7 +84,7 @@ impl Model {
             .await
     }
 
-    /// What it has done since it was loaded.
+    /// What it has done since it was loaded; in a server, since that has it by this name.
     pub fn statistics(&self) -> Statistics {
         self.scheduler.statistics()
     }

@@ -18,8 +18,9 @@ use infer_core::{
     Call, Cancel, Error, ErrorKind, Graph, Result, Session, Signature, Tensor, rows, run_engine,
 };
 
+use crate::spans;
 use queue::{Queue, Waiting, Woken};
-use statistics::Counters;
+pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
 
 /// How a model's calls are scheduled.
@@ -56,7 +57,7 @@ pub(crate) struct Scheduler {
     stateful: bool,
     batching: Option<Batching>,
     state: Mutex<State>,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 struct State {
@@ -72,10 +73,15 @@ pub(crate) type OwnSession = Option<Box<dyn Session>>;
 impl Scheduler {
     /// A scheduler that runs calls one by one.
     pub(crate) fn new(engine: &'static str, graph: Arc<dyn Graph>) -> Scheduler {
-        Scheduler::of(engine, graph, &Scheduling::default())
+        Scheduler::of(engine, graph, &Scheduling::default(), Arc::default())
     }
 
-    fn of(engine: &'static str, graph: Arc<dyn Graph>, scheduling: &Scheduling) -> Scheduler {
+    fn of(
+        engine: &'static str,
+        graph: Arc<dyn Graph>,
+        scheduling: &Scheduling,
+        counters: Arc<Counters>,
+    ) -> Scheduler {
         Scheduler {
             engine,
             stateful: graph.signature().stateful,
@@ -85,23 +91,28 @@ impl Scheduler {
                 idle: Vec::new(),
                 queue: Queue::new(scheduling.queue, scheduling.batching),
             }),
-            counters: Counters::default(),
+            counters,
             graph,
         }
     }
 
-    /// The same graph by other rules.
+    /// The same graph by other rules and with other counters.
     ///
     /// # Errors
     /// `UnsupportedOperation` for batching of a model that does not allow it.
-    pub(crate) fn with(&self, scheduling: &Scheduling) -> Result<Scheduler> {
+    pub(crate) fn with(
+        &self,
+        scheduling: &Scheduling,
+        counters: Arc<Counters>,
+    ) -> Result<Scheduler> {
         if scheduling.batching.is_some() {
             if !self.graph.signature().can_batch() {
                 return Err(not_batchable(self.graph.signature()));
             }
             run_engine(self.engine, || trial::check(&*self.graph))?;
         }
-        Ok(Scheduler::of(self.engine, self.graph.clone(), scheduling))
+        let (engine, graph) = (self.engine, self.graph.clone());
+        Ok(Scheduler::of(engine, graph, scheduling, counters))
     }
 
     pub(crate) fn graph(&self) -> &dyn Graph {
@@ -125,13 +136,15 @@ impl Scheduler {
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         cancel.check()?;
+        let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
         let result = match self.start(call) {
             Start::Now(call, session) => self.run_alone(call, session, own),
             Start::Later(waiting) => self.wait(&waiting, cancel, own),
             Start::Refused(error) => Err(error),
         };
-        self.counters.ended(result.is_ok());
+        let failure = result.as_ref().err().map(Error::kind);
+        self.counters.ended(failure, since);
         result
     }
 
@@ -179,9 +192,14 @@ impl Scheduler {
         own: &mut OwnSession,
     ) -> Result<()> {
         let started = Instant::now();
+        let _span = spans::compute(self.engine, calls.len()).entered();
         let session = match self.stateful {
             true => own.take(),
             false => session,
+        };
+        let rows = match self.batching {
+            Some(_) => calls.iter().map(|call| rows(&call.inputs)).sum(),
+            None => calls.len(),
         };
         let ran = run_engine(self.engine, || {
             let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
@@ -192,7 +210,7 @@ impl Scheduler {
             Err(error) if calls.len() > 1 => self.run_each(calls, &error),
             ran => ran,
         };
-        self.counters.ran(calls.len(), started.elapsed());
+        self.counters.ran((calls.len(), rows), started.elapsed());
         // A session that panicked is gone by now; one that only failed is as good as before.
         match ran {
             Ok(session) if self.stateful => {
@@ -275,6 +293,9 @@ impl Scheduler {
     /// Runs a batch of which this caller's call is the first.
     fn lead(&self, batch: queue::Batch, own: &mut OwnSession) -> Result<Vec<Tensor>> {
         let (mut calls, others) = batch.into_calls();
+        for other in &others {
+            other.runs_along(self.engine, calls.len());
+        }
         let session = self.idle_session(&mut self.state());
         let ran = self.run_session(&mut calls, session, own);
         let mut calls = calls.into_iter();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
 use tokio::sync::{Notify, oneshot};
+use tracing::{Instrument, Span};
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
@@ -23,7 +24,8 @@ use crate::engine::Engine;
 use crate::guest::{Guest, Instance, Program, text};
 use crate::host::Host;
 use crate::nn::state::NnState;
-use crate::nn::usage::Usage;
+use crate::nn::usage::{Limit, Usage};
+use crate::spans;
 use crate::threads;
 
 /// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
@@ -160,6 +162,7 @@ impl Guest {
 
     fn prepare<W: Work>(&self, work: W, instance: Instance, usage: Arc<Usage>) -> Result<Run<W>> {
         let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
+        let span = spans::instance(instance.args.first().map_or("", String::as_str));
         let store = self.store(instance, usage, stop.cancel.clone())?;
         let stopped = stop.clone();
         let deadline = self.at(limits.timeout, move |engine| {
@@ -185,6 +188,7 @@ impl Guest {
             store,
             limits,
             stop,
+            span,
             _deadlines: [deadline, late],
         })
     }
@@ -345,11 +349,17 @@ struct Run<W> {
     store: Store<Host>,
     limits: Limits,
     stop: Arc<Stop>,
+    span: Span,
     _deadlines: [Option<Noted>; 2],
 }
 
 impl<W: Work> Run<W> {
-    async fn drive(mut self) -> End {
+    async fn drive(self) -> End {
+        let span = self.span.clone();
+        self.to_its_end().instrument(span).await
+    }
+
+    async fn to_its_end(mut self) -> End {
         let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
         let call = self.work.perform(&mut self.store);
         let result = tokio::select! {
@@ -358,7 +368,8 @@ impl<W: Work> Run<W> {
             // Ends waiting, for input say; the epoch and the engine's own stop end everything else.
             () = self.stop.due.notified() => return due,
         };
-        let refused = self.store.data().memory.refused;
+        let usage = self.store.data().nn.usage.clone();
+        let refused = usage.ran_into(Limit::Memory);
         if result.is_ok() && refused {
             let limit = self.limits.memory;
             tracing::warn!(
@@ -377,7 +388,12 @@ impl<W: Work> Run<W> {
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 End::Failed(pool_is_full(&error))
             }
-            Err(error) => End::Trapped(trapped(&error, &self.limits, refused)),
+            Err(error) => {
+                if error.downcast_ref() == Some(&Trap::OutOfFuel) {
+                    usage.hit(Limit::Fuel);
+                }
+                End::Trapped(trapped(&error, &self.limits, refused))
+            }
         }
     }
 }

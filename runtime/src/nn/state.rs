@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use infer_core::{
@@ -230,9 +231,12 @@ impl NnState {
             .into_iter()
             .map(|input| (input.tensor, input.charge))
             .unzip();
-        let outputs = model
+        let started = Instant::now();
+        let ran = model
             .scheduler()
-            .run(tensors, &self.cancel, &mut context.session)?;
+            .run(tensors, &self.cancel, &mut context.session);
+        self.usage.computed(started.elapsed());
+        let outputs = ran?;
         drop(reserved);
         outputs
             .into_iter()

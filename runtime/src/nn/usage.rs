@@ -4,17 +4,61 @@
 //! is counted after the guest dropped it or ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use infer_core::{Error, ErrorKind, Result};
 
 use crate::config::Limits;
+use crate::latency::nanoseconds;
+
+/// A limit of an instance or of the requests to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Memory,
+    TensorBytes,
+    Handles,
+    Fuel,
+    Timeout,
+    Queue,
+    Body,
+}
+
+/// All limits, in the order of their numbers.
+pub(crate) const LIMITS: [Limit; 7] = [
+    Limit::Memory,
+    Limit::TensorBytes,
+    Limit::Handles,
+    Limit::Fuel,
+    Limit::Timeout,
+    Limit::Queue,
+    Limit::Body,
+];
+
+impl Limit {
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory",
+            Limit::TensorBytes => "tensor_bytes",
+            Limit::Handles => "handles",
+            Limit::Fuel => "fuel",
+            Limit::Timeout => "timeout",
+            Limit::Queue => "queue",
+            Limit::Body => "body",
+        }
+    }
+}
 
 /// What the host holds for one instance.
 #[derive(Debug)]
 pub struct Usage {
     bytes: Counter,
     handles: Counter,
+    /// One bit for each limit that the instance ran into.
+    limits: AtomicU8,
+    /// Nanoseconds in calls of models.
+    computing: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -81,7 +125,30 @@ impl Usage {
         Arc::new(Usage {
             bytes: Counter::new(limits.tensor_bytes),
             handles: Counter::new(limits.handles),
+            limits: AtomicU8::new(0),
+            computing: AtomicU64::new(0),
         })
+    }
+
+    /// Notes that the instance ran into a limit.
+    pub(crate) fn hit(&self, limit: Limit) {
+        self.limits.fetch_or(1 << limit as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the instance ran into a limit.
+    pub(crate) fn ran_into(&self, limit: Limit) -> bool {
+        self.limits.load(Ordering::Relaxed) & (1 << limit as u8) != 0
+    }
+
+    /// Adds the time of a call of a model.
+    pub(crate) fn computed(&self, time: Duration) {
+        self.computing
+            .fetch_add(nanoseconds(time), Ordering::Relaxed);
+    }
+
+    /// The time that the instance spent in calls of models, waiting for its turns included.
+    pub fn computing(&self) -> Duration {
+        Duration::from_nanos(self.computing.load(Ordering::Relaxed))
     }
 
     /// Bytes of tensors and models held now.
@@ -112,6 +179,7 @@ impl Usage {
                 bytes,
             });
         }
+        self.hit(Limit::TensorBytes);
         let (limit, held) = (self.bytes.limit, self.bytes());
         let message = format!(
             "{what} of {bytes} bytes does not fit the limit on tensors and models (max-tensor-bytes): \
@@ -139,6 +207,7 @@ impl Usage {
     }
 
     fn no_handle(&self) -> Error {
+        self.hit(Limit::Handles);
         let limit = self.handles.limit;
         Error::new(
             ErrorKind::TooLarge,
@@ -171,7 +240,10 @@ mod tests {
         assert_eq!((usage.bytes(), usage.peak_bytes()), (0, 60));
 
         let handles: Vec<Handle> = (0..2).map(|_| usage.handle().expect("fits")).collect();
+        assert!(!usage.ran_into(Limit::Handles));
         assert!(usage.handle().is_err());
+        assert!(usage.ran_into(Limit::Handles) && usage.ran_into(Limit::TensorBytes));
+        assert!(!usage.ran_into(Limit::Memory));
         let told: Vec<Handle> = (0..2)
             .map(|_| usage.handle_for_failure().expect("fits"))
             .collect();

@@ -4,10 +4,11 @@
 //! lets go of it; its turn lives with the run, not with the caller.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use infer_core::{Call, Cancel, Result, Tensor};
+use infer_core::{Call, Cancel, Error, ErrorKind, Result, Tensor};
 use tokio::sync::{Notify, oneshot};
+use tracing::Span;
 
 use super::queue::{Waiting, Woken};
 use super::{Scheduler, Start, nothing, outputs};
@@ -33,7 +34,8 @@ impl Scheduler {
         cancel.check()?;
         let mut counted = Counted {
             scheduler: self,
-            well: false,
+            since: Instant::now(),
+            failure: Some(ErrorKind::Timeout),
         };
         let call = Call::new(inputs, cancel.clone());
         let result = match self.start(call) {
@@ -45,7 +47,7 @@ impl Scheduler {
             Start::Later(waiting) => self.wait_elsewhere(threads, waiting, cancel).await,
             Start::Refused(error) => Err(error),
         };
-        counted.well = result.is_ok();
+        counted.failure = result.as_ref().err().map(Error::kind);
         result
     }
 
@@ -55,7 +57,7 @@ impl Scheduler {
         waiting: Arc<Waiting>,
         cancel: &Cancel,
     ) -> Result<Vec<Tensor>> {
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         let woken_by = waiting.clone();
         let _hook = cancel.on_cancel(move || woken_by.wake_to_stop());
         let mut queued = Queued {
@@ -96,9 +98,9 @@ impl Scheduler {
         run: impl FnOnce(&Scheduler) -> Result<Vec<Tensor>> + Send + 'static,
     ) -> Result<Vec<Tensor>> {
         let (sender, receiver) = oneshot::channel();
-        let scheduler = self.clone();
+        let (scheduler, span) = (self.clone(), Span::current());
         let run = move || {
-            let result = run(&scheduler);
+            let result = span.in_scope(|| run(&scheduler));
             // Nobody waits any more where the caller went away.
             let _ = sender.send(result);
         };
@@ -133,12 +135,13 @@ fn run_once(run: &Mutex<Option<impl FnOnce()>>) {
 /// Counts a call when it has ended, or its caller has gone.
 struct Counted<'a> {
     scheduler: &'a Scheduler,
-    well: bool,
+    since: Instant,
+    failure: Option<ErrorKind>,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.scheduler.counters.ended(self.well);
+        self.scheduler.counters.ended(self.failure, self.since);
     }
 }
 

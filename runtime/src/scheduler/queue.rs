@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use infer_core::{Call, Error, ErrorKind, Result, fit_together, rows};
 
+use tracing::Span;
+
 use crate::scheduler::Batching;
+use crate::spans;
 
 /// Calls in the order of their arrival.
 pub(crate) struct Queue {
@@ -55,6 +58,8 @@ impl Queue {
             .batching
             .map_or(Duration::ZERO, |batching| batching.max_delay);
         let waiting = Arc::new(Waiting {
+            caller: Span::current(),
+            now: Mutex::new(spans::queue()),
             until: Instant::now().checked_add(delay),
             slot: Mutex::default(),
             woken: Condvar::new(),
@@ -155,6 +160,7 @@ impl Turn {
     /// Wakes the leader.
     pub(crate) fn wake(self) {
         let Turn { leader, batch } = self;
+        leader.enters(Span::none());
         leader.set(Stage::Leads(batch));
     }
 }
@@ -191,6 +197,9 @@ impl Batch {
 
 /// Where one caller sleeps.
 pub(crate) struct Waiting {
+    /// The span of whoever calls, and that of what is being done for it now.
+    caller: Span,
+    now: Mutex<Span>,
     /// Until when it waits for others to be one with it; for ever where time does not go so far.
     until: Option<Instant>,
     slot: Mutex<Slot>,
@@ -274,7 +283,17 @@ impl Waiting {
         }
     }
 
-    /// The same without a thread that sleeps.
+    /// An engine begins to run its call, in a batch that another leads.
+    pub(crate) fn runs_along(&self, engine: &str, calls: usize) {
+        self.enters(spans::compute_for(&self.caller, engine, calls));
+    }
+
+    /// What is done for it from now on; what was done before has ended.
+    fn enters(&self, span: Span) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = span;
+    }
+
+    /// [`Waiting::sleep`] without a thread that sleeps.
     pub(crate) async fn wait(&self) -> Woken {
         let woken = poll_fn(|context| {
             let mut slot = self.slot();
@@ -301,6 +320,7 @@ impl Waiting {
 
     /// Hands a caller its call that another has run.
     pub(crate) fn end(&self, ended: Result<Call>) {
+        self.enters(Span::none());
         self.set(Stage::Ended(Box::new(ended)));
     }
 

@@ -1,17 +1,31 @@
 //! What a model's scheduler counts, in plain atomic counters that anything may read out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use infer_core::ErrorKind;
+
+use crate::latency::{Latencies, nanoseconds};
 
 /// Batch sizes are counted up to 1, 2, 4 and so on to this power of 2, and above.
 const SIZES: usize = 8;
 
+/// What the calls of a model are counted by. A model that takes another's place may go on with its counters.
 #[derive(Default)]
 pub(crate) struct Counters {
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Of the failed ones those that were refused because too many waited, and those that were stopped.
+    refused: AtomicU64,
+    stopped: AtomicU64,
+    /// Nanoseconds of the calls that were answered, from their beginning to their end.
+    answering: AtomicU64,
+    latencies: Latencies,
     runs: AtomicU64,
+    run: AtomicU64,
+    inferences: AtomicU64,
     computing: AtomicU64,
+    executing: AtomicU64,
     queueing: AtomicU64,
     sizes: [AtomicU64; SIZES + 1],
 }
@@ -23,10 +37,22 @@ pub struct Statistics {
     pub succeeded: u64,
     /// Calls that failed, those that were refused or stopped among them.
     pub failed: u64,
+    /// Calls that were refused because as many waited as may.
+    pub refused: u64,
+    /// Calls that were stopped: at a deadline, or because nobody waited for them any more.
+    pub stopped: u64,
+    /// The time of the calls that were answered, from their beginning to their end, together.
+    pub answering: Duration,
     /// Runs of the engine; a batch is one.
     pub runs: u64,
+    /// Calls that these runs had, together.
+    pub run: u64,
+    /// Rows that these had where batching is on, else calls.
+    pub inferences: u64,
     /// The time in the engine, of all runs together.
     pub computing: Duration,
+    /// The same as the calls had it: the time of a batch counts for each of its calls.
+    pub executing: Duration,
     /// The time for which calls waited for their turn, together.
     pub queueing: Duration,
     /// Calls that wait now.
@@ -37,15 +63,38 @@ pub struct Statistics {
 }
 
 impl Counters {
-    pub(crate) fn ended(&self, well: bool) {
-        let counter = if well { &self.succeeded } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// A call that began at `since` has ended.
+    pub(crate) fn ended(&self, failure: Option<ErrorKind>, since: Instant) {
+        let (one, took) = (|counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed), since.elapsed());
+        self.latencies.add(took);
+        let Some(kind) = failure else {
+            one(&self.succeeded);
+            self.answering
+                .fetch_add(nanoseconds(took), Ordering::Relaxed);
+            return;
+        };
+        one(&self.failed);
+        match kind {
+            ErrorKind::Busy => one(&self.refused),
+            ErrorKind::Timeout => one(&self.stopped),
+            _ => 0,
+        };
     }
 
-    pub(crate) fn ran(&self, calls: usize, time: Duration) {
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        self.computing
-            .fetch_add(nanoseconds(time), Ordering::Relaxed);
+    /// How long calls took.
+    pub(crate) fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// The engine ran so many calls, of so many rows together, as one.
+    pub(crate) fn ran(&self, (calls, rows): (usize, usize), time: Duration) {
+        let time = nanoseconds(time);
+        let add = |counter: &AtomicU64, value| counter.fetch_add(value, Ordering::Relaxed);
+        add(&self.runs, 1);
+        add(&self.run, calls as u64);
+        add(&self.inferences, rows as u64);
+        add(&self.computing, time);
+        add(&self.executing, time.saturating_mul(calls as u64));
         let class = calls.max(1).next_power_of_two().trailing_zeros() as usize;
         self.sizes[class.min(SIZES)].fetch_add(1, Ordering::Relaxed);
     }
@@ -61,15 +110,17 @@ impl Counters {
         Statistics {
             succeeded: read(&self.succeeded),
             failed: read(&self.failed),
+            refused: read(&self.refused),
+            stopped: read(&self.stopped),
+            answering: Duration::from_nanos(read(&self.answering)),
             runs: read(&self.runs),
+            run: read(&self.run),
+            inferences: read(&self.inferences),
             computing: Duration::from_nanos(read(&self.computing)),
+            executing: Duration::from_nanos(read(&self.executing)),
             queueing: Duration::from_nanos(read(&self.queueing)),
             waiting,
             batch_sizes: self.sizes.iter().enumerate().map(class).collect(),
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

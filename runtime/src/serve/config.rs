@@ -34,8 +34,8 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// Limits of connections and requests.
     pub limits: ServerLimits,
-    /// Where traces are sent by OTLP (gRPC), `http://localhost:4317` say.
-    pub otlp: Option<String>,
+    /// Whether each request gets a line in the log, target `infer::access`.
+    pub access_log: bool,
 }
 
 /// A certificate chain and its private key, in PEM.

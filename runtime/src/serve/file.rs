@@ -64,6 +64,8 @@ pub struct ServerTable {
     /// How long a request to a model may take.
     #[serde(deserialize_with = "duration")]
     pub request_timeout: Option<Duration>,
+    /// Whether each request gets a line in the log.
+    pub access_log: Option<bool>,
     /// Where traces are sent.
     pub otlp: Option<String>,
 }

@@ -21,12 +21,17 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use crate::backends::Backends;
 use crate::config::Limits;
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
+use crate::nn::usage::Limit;
 use crate::serve::State;
-use crate::serve::admission::Admission;
+use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
-use crate::serve::counters::Requests;
+use crate::serve::access::{Fault, RequestId, Subject};
+use crate::serve::counters::{Ending, Instances, Requests};
+use crate::serve::errors::LastErrors;
+use crate::serve::fate::{Arriving, Fate};
 use crate::serve::log::LogStream;
 use crate::serve::repository::View;
+use crate::spans;
 
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
@@ -40,6 +45,8 @@ pub(crate) struct ServedGuest {
     guest: Guest,
     pub(crate) admission: Admission,
     pub(crate) requests: Requests,
+    pub(crate) instances: Instances,
+    errors: Arc<LastErrors>,
 }
 
 /// Guests by their routes.
@@ -52,7 +59,7 @@ impl Guests {
     /// cannot be served.
     pub(crate) fn new(
         guests: impl Iterator<Item = (GuestConfig, Guest)>,
-        backends: &Arc<Backends>,
+        (backends, errors): (&Arc<Backends>, &Arc<LastErrors>),
     ) -> Result<Guests> {
         let mut served: Vec<Arc<ServedGuest>> = Vec::new();
         for (config, guest) in guests {
@@ -78,6 +85,8 @@ impl Guests {
                 config,
                 guest,
                 requests: Requests::default(),
+                instances: Instances::default(),
+                errors: errors.clone(),
             }));
         }
         Ok(Guests(served))
@@ -160,11 +169,13 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     };
     let started = Instant::now();
     let answered = answer(&state, &guest, request).await;
-    answered.unwrap_or_else(|error| {
-        guest.requests.ended(false, started.elapsed());
-        tracing::warn!(guest = guest.config.name, "{error}");
-        refusal(&error)
-    })
+    let mut response = answered.unwrap_or_else(|error| {
+        guest.refused(&error, started.elapsed());
+        told(&error)
+    });
+    let subject = Subject(guest.config.name.as_str().into());
+    response.extensions_mut().insert(subject);
+    response
 }
 
 async fn answer(
@@ -175,21 +186,27 @@ async fn answer(
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
     check_length(&request, most)?;
     let started = Instant::now();
-    let permit = guest.admission.enter().await?;
-    guest.requests.waited(started.elapsed());
+    let permit = guest.enter(started).await?;
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started);
     match watching.answer(response).await {
         Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
         Ok(Err(error)) => {
-            tracing::warn!(guest = guest.config.name, "{error}");
             watching.stop = None;
-            Ok(refusal(&error))
+            Ok(told(&error))
         }
         // It ended without a response, which has been logged and counted.
         Err(error) => Ok(refusal(&error)),
     }
+}
+
+/// A refusal with what the log is to say of it.
+fn told(error: &Error) -> Response<Body> {
+    let mut response = refusal(error);
+    let fault = Fault(error.to_string().into());
+    response.extensions_mut().insert(fault);
+    response
 }
 
 /// Refuses early what is known to be too long.
@@ -250,9 +267,8 @@ impl ServedGuest {
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>> {
         let (started, name) = (Instant::now(), &self.config.name);
-        let permit = self.admission.enter().await;
-        let permit = permit.inspect_err(|_| self.requests.ended(false, started.elapsed()))?;
-        self.requests.waited(started.elapsed());
+        let permit = self.enter(started).await;
+        let permit = permit.inspect_err(|error| self.refused(error, started.elapsed()))?;
         let asked = self
             .guest
             .transform(self.instance(permit), signature, inputs)?;
@@ -290,18 +306,41 @@ impl ServedGuest {
             outcome,
             stop,
         } = asked;
-        let watched = self.clone();
+        let (watched, id, begun) = (self.clone(), RequestId::current(), Instant::now());
+        let fate = Arc::new(Fate::new(self.clone(), started));
+        let settled = fate.clone();
         let task = tokio::spawn(async move {
             let outcome = outcome.await;
-            watched.ended(&outcome, started.elapsed());
+            watched.instances.ended(begun.elapsed(), &outcome.usage);
+            watched.ended(&outcome.end, &id, settled.client_is_gone());
+            settled.ended(&outcome.end);
             outcome
         });
         let stop = Some(stop);
-        (answer, Watching { stop, task })
+        (answer, Watching { stop, fate, task })
     }
 
-    fn instance(&self, permit: impl Send + 'static) -> Instance {
-        let config = &self.config;
+    /// Waits for a place.
+    async fn enter(&self, since: Instant) -> Result<Permit> {
+        let _span = spans::queue();
+        let mut arriving = Arriving::new(&self.requests, since);
+        let entered = self.admission.enter().await;
+        arriving.entered();
+        entered
+    }
+
+    /// Counts a request that got no instance.
+    fn refused(&self, error: &Error, took: Duration) {
+        self.requests.ended(Ending::of(error), took);
+        match error.kind() {
+            ErrorKind::Busy => self.instances.hit(Limit::Queue),
+            ErrorKind::TooLarge => self.instances.hit(Limit::Body),
+            _ => {}
+        }
+    }
+
+    fn instance(&self, permit: Permit) -> Instance {
+        let (config, id) = (&self.config, RequestId::current());
         let mut instance = Instance::new(
             vec![config.name.clone()],
             self.view.registry(),
@@ -312,39 +351,56 @@ impl ServedGuest {
             timeout: config.limits.timeout.or(Some(GuestConfig::TIMEOUT)),
             ..config.limits.clone()
         };
-        instance.stdout = Box::new(LogStream::new(&config.name, "stdout"));
-        instance.stderr = Box::new(LogStream::new(&config.name, "stderr"));
+        instance.stdout = Box::new(LogStream::new(&config.name, &id, "stdout"));
+        instance.stderr = Box::new(LogStream::new(&config.name, &id, "stderr"));
         instance.permit = Some(Box::new(permit));
         instance
     }
 
-    fn ended(&self, outcome: &Outcome, took: Duration) {
-        let name = &self.config.name;
-        match &outcome.end {
-            End::Exited(_) => {}
+    /// Says how an instance ended, if that was not well.
+    fn ended(&self, end: &End, id: &RequestId, client_is_gone: bool) {
+        let (guest, request_id) = (&self.config.name, id.as_str());
+        let text = match end {
+            End::Exited(_) => return,
+            _ if client_is_gone => {
+                tracing::info!(guest, request_id, "stopped, its client went away");
+                return;
+            }
             End::TimedOut(time) => {
-                tracing::warn!(guest = name, "stopped at its timeout of {time:?}");
+                self.instances.hit(Limit::Timeout);
+                format!("stopped at its timeout of {time:?}")
             }
             End::Trapped(error) | End::Failed(error) => {
-                tracing::warn!(guest = name, "{error}");
-                tracing::debug!(guest = name, "{}", error.report());
+                tracing::debug!(guest, request_id, "{}", error.report());
+                error.to_string()
             }
-        }
-        self.requests
-            .ended(matches!(outcome.end, End::Exited(_)), took);
+        };
+        tracing::warn!(guest, request_id, "{text}");
+        self.errors.add((request_id, guest), &text);
     }
 }
 
 /// An instance that goes on, and is stopped when its client has gone.
 struct Watching {
     stop: Option<Stopper>,
+    fate: Arc<Fate>,
     task: JoinHandle<Outcome>,
 }
 
 impl Watching {
     /// What the instance answers, or how it ended without. Its end is waited for too: an engine that keeps its thread
     /// keeps the sender of its answer.
-    async fn answer<T>(&mut self, mut answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
+    async fn answer<T>(&mut self, answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
+        let answer = self.received(answer).await;
+        self.fate.answered(match &answer {
+            Ok(Ok(_)) => Ending::Ok,
+            Ok(Err(error)) => Ending::of(error),
+            Err(_) => Ending::Failed,
+        });
+        answer
+    }
+
+    async fn received<T>(&mut self, mut answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
         let outcome = tokio::select! {
             biased;
             Ok(answer) = &mut answer => return Ok(answer),
@@ -365,6 +421,7 @@ impl Drop for Watching {
         if let Some(stop) = self.stop.take()
             && !self.task.is_finished()
         {
+            self.fate.left();
             stop.stop();
         }
     }

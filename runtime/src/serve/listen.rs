@@ -8,7 +8,6 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use infer_core::{Error, ErrorKind, Result};
 use infer_models::install::file_error;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::serve::access::{Watch, Watched};
 use crate::serve::config::{ServerLimits, TlsFiles};
 
 /// How long a client may take for the handshake of TLS.
@@ -38,6 +38,7 @@ pub(crate) struct Listening {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) router: Router,
+    pub(crate) watch: Watch,
 }
 
 /// Binds a socket.
@@ -104,6 +105,7 @@ pub(crate) async fn serve(
         listener,
         tls,
         router,
+        watch,
     } = listening;
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
@@ -121,22 +123,19 @@ pub(crate) async fn serve(
             _ = stopping.wait_for(|stopping| *stopping) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
-        let Some((stream, place)) = taken else {
+        let Some((stream, client, place)) = taken else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let (builder, router, watcher, tls) = (
-            builder.clone(),
-            router.clone(),
-            graceful.watcher(),
-            tls.clone(),
-        );
+        let connected = watch.connections.taken();
+        let service = Watched::new(router.clone(), watch.clone(), client);
+        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _held = (place, connected);
             match tls {
-                None => connection(&builder, stream, router, watcher).await,
+                None => connection(&builder, stream, service, watcher).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(&builder, stream, router, watcher).await,
+                    Ok(Ok(stream)) => connection(&builder, stream, service, watcher).await,
                     Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -151,13 +150,13 @@ pub(crate) async fn serve(
 async fn take(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, client)) => {
             // An answer shall not wait for more to be sent.
             let _ = stream.set_nodelay(true);
-            Some((stream, place))
+            Some((stream, client, place))
         }
         Err(error) => {
             tracing::warn!("a connection could not be taken: {error}");
@@ -184,10 +183,9 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 async fn connection(
     builder: &auto::Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    service: Watched,
     watcher: Watcher,
 ) {
-    let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!("a connection ended: {error}");

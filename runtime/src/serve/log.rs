@@ -9,6 +9,8 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::serve::access::RequestId;
+
 /// The longest line; what is longer becomes several.
 const LONGEST: usize = 4096;
 
@@ -16,14 +18,16 @@ const LONGEST: usize = 4096;
 #[derive(Clone)]
 pub(crate) struct LogStream {
     guest: String,
+    request: RequestId,
     stream: &'static str,
     line: Vec<u8>,
 }
 
 impl LogStream {
-    pub(crate) fn new(guest: &str, stream: &'static str) -> LogStream {
+    pub(crate) fn new(guest: &str, request: &RequestId, stream: &'static str) -> LogStream {
         LogStream {
             guest: guest.to_owned(),
+            request: request.clone(),
             stream,
             line: Vec::new(),
         }
@@ -43,7 +47,8 @@ impl LogStream {
     fn say(&mut self) {
         let text = String::from_utf8_lossy(&self.line);
         let text = text.trim_end().escape_debug();
-        tracing::info!(guest = self.guest, stream = self.stream, "{text}");
+        let request_id = self.request.as_str();
+        tracing::info!(guest = self.guest, request_id, stream = self.stream, "{text}");
         self.line.clear();
     }
 }

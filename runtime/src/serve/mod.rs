@@ -4,15 +4,21 @@
 //! a place (`admission`), an instance answers it. To a model: `v2` reads the tensors and hands them to the model's
 //! scheduler. Models come, change and go in `repository`.
 
+mod access;
 mod admission;
 pub mod config;
 mod counters;
+mod errors;
+mod fate;
 mod file;
 mod guests;
 mod listen;
 mod log;
+mod metrics;
+mod page;
 mod repository;
 mod served;
+mod trace;
 mod v2;
 
 use std::net::SocketAddr;
@@ -32,12 +38,22 @@ use crate::engine::Engine;
 use crate::guest::Guest;
 use config::{GuestConfig, ServeConfig};
 pub use file::ServeFile;
+pub use trace::Traces;
+use access::Watch;
+use counters::Connections;
+use errors::LastErrors;
 use guests::Guests;
 use listen::Listening;
 use repository::{Repository, Stage};
 
 /// What the pool keeps of an instance's memory, in bytes: a tensor of a picture, read twice.
 const KEPT_MEMORY: usize = 4 << 20;
+
+/// What listens, by its name in logs and metrics.
+const HTTP: &str = "HTTP";
+const GRPC: &str = "gRPC";
+const METRICS: &str = "metrics";
+const SOCKETS: [&str; 3] = [HTTP, GRPC, METRICS];
 
 /// A server that has its sockets, its models and its guests.
 pub struct Server {
@@ -52,10 +68,24 @@ pub(crate) struct State {
     pub(crate) repository: Repository,
     pub(crate) guests: Guests,
     pub(crate) started: Instant,
+    pub(crate) errors: Arc<LastErrors>,
+    /// What listens, and the connections there.
+    pub(crate) sockets: Vec<(&'static str, Arc<Connections>)>,
     stopping: AtomicBool,
 }
 
 impl State {
+    /// What requests on a socket are watched with.
+    fn watch(&self, what: &str) -> Watch {
+        let connections = self.sockets.iter().find(|(name, _)| *name == what);
+        Watch {
+            connections: connections.map_or_else(Arc::default, |(_, found)| found.clone()),
+            errors: self.errors.clone(),
+            // Whoever reads figures every second would fill the log.
+            log: self.config.access_log && what != METRICS,
+        }
+    }
+
     /// Whether everything that shall be there is, and the server is not about to stop.
     pub(crate) fn is_ready(&self) -> bool {
         let there = |stage| matches!(stage, Stage::Ready(_) | Stage::Unloaded);
@@ -95,7 +125,9 @@ impl Server {
             Some(address) => Some(listen::bind(address, "--metrics").await?),
             None => None,
         };
-        let guests = Guests::new(config.guests.iter().cloned().zip(guests), &backends)?;
+        let errors = Arc::default();
+        let guests = config.guests.iter().cloned().zip(guests);
+        let guests = Guests::new(guests, (&backends, &errors))?;
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
@@ -106,6 +138,8 @@ impl Server {
             guests,
             repository,
             started: Instant::now(),
+            errors,
+            sockets: SOCKETS.map(|what| (what, Arc::default())).to_vec(),
             stopping: AtomicBool::new(false),
             config,
         });
@@ -114,20 +148,23 @@ impl Server {
         }
         let guests = state.clone();
         let http = Listening {
-            what: "HTTP",
+            what: HTTP,
+            watch: state.watch(HTTP),
             listener: http,
             tls: tls.clone(),
             router: v2::router(state.clone())
                 .fallback(move |request| guests::handle(guests.clone(), request)),
         };
         let grpc = grpc.map(|listener| Listening {
-            what: "gRPC",
+            what: GRPC,
+            watch: state.watch(GRPC),
             listener,
             tls,
             router: v2::grpc_router(state.clone()),
         });
         let metrics = metrics.map(|listener| Listening {
-            what: "metrics",
+            what: METRICS,
+            watch: state.watch(METRICS),
             listener,
             tls: None,
             router: operators(&state),
@@ -234,4 +271,6 @@ async fn load_all(state: &Arc<State>) -> Result<()> {
 /// What operators ask for.
 fn operators(state: &Arc<State>) -> Router {
     v2::health(state.clone())
+        .merge(metrics::router(state.clone()))
+        .merge(page::router(state.clone()))
 }

@@ -13,9 +13,12 @@ use crate::backends::Backends;
 use crate::engine::Engine;
 use crate::guest::Role;
 use crate::registry::Registry;
+use crate::scheduler::{Counters, Statistics};
 use crate::serve::config::ModelConfig;
+use crate::serve::counters::Requests;
 use crate::serve::guests::ServedGuest;
 use crate::serve::served::Served;
+use crate::spans;
 
 /// The models, by the names that they are served under.
 pub(crate) struct Repository {
@@ -34,6 +37,19 @@ pub(crate) struct Entry {
     name: String,
     source: Source,
     stage: RwLock<Stage>,
+    /// What is counted of the protocol's requests, and of all calls, those of guests among them.
+    pub(crate) requests: Requests,
+    pub(crate) calls: Arc<Counters>,
+    /// Where it runs, or did when it was last loaded.
+    placed: RwLock<Option<Arc<Placed>>>,
+}
+
+/// Where a model really runs, for labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) backend: &'static str,
+    pub(crate) device: String,
+    pub(crate) precision: String,
 }
 
 /// What a model is made of.
@@ -180,12 +196,13 @@ impl Repository {
     /// `NotFound` for an unknown name; those of loading. A model that was ready stays so where the new one fails.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
         let entry = self.entry(name)?;
+        let _span = spans::load(name).entered();
         let _changing = self.changing();
         let before = entry.stage();
         if !matches!(before, Stage::Ready(_)) {
             entry.set(Stage::Loading);
         }
-        match self.loaded(&entry.source) {
+        match self.loaded(entry) {
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
                 self.change_views();
@@ -213,10 +230,13 @@ impl Repository {
         Ok(())
     }
 
-    fn loaded(&self, source: &Source) -> Result<Ready> {
+    fn loaded(&self, entry: &Entry) -> Result<Ready> {
         Ok(Ready {
-            model: match source {
-                Source::Files(config) => Served::load(&self.backends, &self.store, config)?,
+            model: match &entry.source {
+                Source::Files(config) => {
+                    let calls = entry.calls.clone();
+                    Served::load(&self.backends, (&self.store, config), calls)?
+                }
                 Source::Guest(guest) => Served::describe(guest)?,
             },
             since: Instant::now(),
@@ -252,7 +272,44 @@ impl Entry {
             .clone()
     }
 
+    /// Its settings, where it is no guest.
+    pub(crate) fn config(&self) -> Option<&ModelConfig> {
+        match &self.source {
+            Source::Files(config) => Some(config),
+            Source::Guest(_) => None,
+        }
+    }
+
+    /// What became of all calls, and how many wait now.
+    pub(crate) fn statistics(&self) -> Statistics {
+        match self.stage() {
+            Stage::Ready(ready) => match ready.model.model() {
+                Some(model) => model.statistics(),
+                None => self.calls.read(0),
+            },
+            _ => self.calls.read(0),
+        }
+    }
+
+    /// Where an engine runs it, or did when it was last loaded.
+    pub(crate) fn placed(&self) -> Option<Arc<Placed>> {
+        self.placed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     fn set(&self, stage: Stage) {
+        if let Stage::Ready(ready) = &stage
+            && let Some(model) = ready.model.model()
+        {
+            let placement = model.placement();
+            *self.placed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Placed {
+                backend: model.backend(),
+                device: placement.device.to_string(),
+                precision: placement.precision.to_string(),
+            }));
+        }
         *self.stage.write().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
@@ -297,6 +354,9 @@ fn add(entries: &mut Vec<Entry>, name: String, source: Source) -> Result<()> {
         name,
         source,
         stage: RwLock::new(Stage::Unloaded),
+        requests: Requests::default(),
+        calls: Arc::default(),
+        placed: RwLock::default(),
     });
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
 use infer::values::{
     parse_device, parse_dir, parse_duration, parse_host, parse_performance, parse_precision,
@@ -64,6 +64,18 @@ pub(crate) struct Verbosity {
     /// Which logs, in the syntax of RUST_LOG: `infer=debug`, say
     #[arg(long, global = true, value_name = "FILTER", value_parser = values::parse_filter)]
     pub(crate) log: Option<EnvFilter>,
+    /// How a line of the log is written
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// An object of JSON, with the time
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

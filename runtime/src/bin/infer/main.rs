@@ -27,11 +27,14 @@ use crate::status::Status;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(&cli.verbosity);
+    if !matches!(cli.command, Command::Serve(_)) {
+        logging::start(&cli.verbosity, None);
+    }
     output::quiet_engine_panics();
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
-        Command::Serve(args) => serve::serve(*args),
+        // It starts logging itself, since its traces may be set in its file.
+        Command::Serve(args) => serve::serve(*args, &cli.verbosity),
         Command::Bench(args) => bench::bench(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Devices(args) => devices::devices(&args),

@@ -8,23 +8,44 @@ use anyhow::Context;
 use infer::serve::config::{
     GuestConfig, ModelConfig, ModelControl, ServeConfig, ServerLimits, TlsFiles,
 };
-use infer::serve::{ServeFile, Server, engine_config};
+use infer::serve::{ServeFile, Server, Traces, engine_config};
 use infer::{Engine, Guest, Limits, Scheduling, Selection};
 use infer_core::Device;
 use infer_models::ModelStore;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::args::Verbosity;
 use crate::args::serve::ServeArgs;
 use crate::run::{granted_device, open_cache, prepare_guest, reaches_the_cache};
 use crate::status::Status;
-use crate::{output, tune};
+use crate::{logging, output, tune};
 
 /// How long requests in flight may take when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
-pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<Status> {
+/// How long the last traces may take to be sent when the server has ended.
+const LAST_TRACES: Duration = Duration::from_secs(5);
+
+pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<Status> {
+    let file = match &args.config {
+        Some(path) => ServeFile::read(path),
+        None => Ok(ServeFile::default()),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let said = file.as_ref().ok().and_then(|file| file.server.otlp.as_ref());
+    let traces = args.serving.otlp.as_ref().or(said).map(|collector| {
+        let _within = runtime.enter();
+        Traces::to(collector)
+    });
+    let traces = traces.transpose();
+    logging::start(verbosity, traces.as_ref().ok().and_then(Option::as_ref));
+    let (file, traces) = (file?, traces?);
     let backends = Arc::new(args.selection.backends()?);
-    let config = config(&args, &backends)?;
+    let mut config = config(&args, &file, &backends)?;
+    config.access_log |= verbosity.verbose > 0;
     anyhow::ensure!(
         !config.models.is_empty() || !config.guests.is_empty(),
         "expected a guest, --model or --config: there is nothing to serve"
@@ -32,11 +53,8 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<Status> {
     let engine = Engine::new(&engine_config(&config.guests))?;
     let guests = config.guests.iter().map(|guest| prepare(&engine, guest));
     let guests: Vec<Guest> = guests.collect::<anyhow::Result<_>>()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let grace = config.grace;
+    let served = runtime.block_on(async {
         let server = Server::start(config, (engine, guests), backends).await?;
         say_where(&server)?;
         let reload = server.reloader();
@@ -67,7 +85,12 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<Status> {
             })
             .await;
         anyhow::Ok(())
-    })?;
+    });
+    // The runtime still runs, which sends them.
+    if let Some(traces) = traces {
+        traces.end(LAST_TRACES.min(grace));
+    }
+    served?;
     // Engines that do not let go of their threads hold nothing up.
     runtime.shutdown_background();
     Ok(Status::Success)
@@ -88,11 +111,11 @@ fn prepare(engine: &Engine, guest: &GuestConfig) -> anyhow::Result<Guest> {
 }
 
 /// What the command line says, before what the file says.
-fn config(args: &ServeArgs, backends: &infer::Backends) -> anyhow::Result<ServeConfig> {
-    let file = match &args.config {
-        Some(path) => ServeFile::read(path)?,
-        None => ServeFile::default(),
-    };
+fn config(
+    args: &ServeArgs,
+    file: &ServeFile,
+    backends: &infer::Backends,
+) -> anyhow::Result<ServeConfig> {
     let selection = Selection {
         scheduling: Scheduling {
             queue: args.serving.queue.unwrap_or(Scheduling::default().queue),
@@ -146,7 +169,7 @@ fn config(args: &ServeArgs, backends: &infer::Backends) -> anyhow::Result<ServeC
                 .unwrap_or(limits.timeout),
             ..limits
         },
-        otlp: serving.otlp.clone().or(server.otlp.clone()),
+        access_log: serving.access_log || server.access_log.unwrap_or(false),
     })
 }
 

@@ -110,6 +110,9 @@ pub(crate) struct ServingArgs {
     /// How long a request to a model may take, its wait included [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) request_timeout: Option<Duration>,
+    /// Write a line to the log for each request, as -v does
+    #[arg(long)]
+    pub(crate) access_log: bool,
     /// Where traces are sent by OTLP over gRPC: http://localhost:4317, say [default: nowhere]
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp: Option<String>,

@@ -1,0 +1,367 @@
+//! Every request, as operators see it: its id, a line in the access log, its span, its place in the counters.
+//!
+//! A request keeps its id through the server: whatever its task does finds it there, a guest in the header
+//! `x-request-id`, the client in the same header of the response. It is over when its response's body is: then
+//! the line is written.
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use infer_core::clip;
+use tower_service::Service;
+use tracing::{Instrument, Span};
+
+use crate::serve::counters::Connections;
+use crate::serve::errors::LastErrors;
+use crate::serve::trace;
+
+/// The header in which a request's id comes and goes.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is taken from a client, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// The status of a request whose client went away before it had a response, as other servers have it in their logs.
+const CLIENT_WENT_AWAY: u16 = 499;
+
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// The id of what is done for no request.
+const NO_REQUEST: HeaderValue = HeaderValue::from_static("-");
+
+/// A request's id.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's where it is one, else a new one.
+    fn of(headers: &HeaderMap) -> RequestId {
+        let sane = |id: &&HeaderValue| {
+            let in_ids = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
+            (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(|byte| in_ids(byte))
+        };
+        let clients = headers.get(REQUEST_ID).filter(sane).cloned();
+        RequestId(clients.unwrap_or_else(RequestId::new_value))
+    }
+
+    /// A value that no other request has: of this process by a number, of others by chance.
+    fn new_value() -> HeaderValue {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{number:x}", *PROCESS);
+        HeaderValue::try_from(id).unwrap_or(NO_REQUEST)
+    }
+
+    /// That of the request which is being answered by this task.
+    pub(crate) fn current() -> RequestId {
+        let current = CURRENT.try_with(RequestId::clone);
+        current.unwrap_or(RequestId(NO_REQUEST))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+/// Among a response's extensions: which guest or model answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject(pub(crate) Arc<str>);
+
+/// Among a response's extensions: what went wrong, where nobody has said that in the log yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault(pub(crate) Arc<str>);
+
+/// What the requests of one socket are watched with.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) errors: Arc<LastErrors>,
+    /// Whether each request gets a line in the log.
+    pub(crate) log: bool,
+}
+
+/// Answers the requests of one connection and watches them.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    router: Router,
+    watch: Watch,
+    client: SocketAddr,
+}
+
+impl Watched {
+    pub(crate) fn new(router: Router, watch: Watch, client: SocketAddr) -> Watched {
+        Watched {
+            router,
+            watch,
+            client,
+        }
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Watching<Body>>, Infallible>> + Send>>;
+
+impl<B> hyper::service::Service<Request<B>> for Watched
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Watching<Body>>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, mut request: Request<B>) -> Answering {
+        let id = RequestId::of(request.headers());
+        let span = trace::request(&request);
+        let trace_id = trace::id(&span, request.headers());
+        let bytes_in = Arc::new(AtomicU64::new(0));
+        let mut record = Record {
+            watch: self.watch.clone(),
+            client: self.client,
+            started: Instant::now(),
+            id: id.clone(),
+            trace_id,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            span: span.clone(),
+            status: None,
+            subject: None,
+            bytes_in: bytes_in.clone(),
+            bytes_out: 0,
+        };
+        request.headers_mut().insert(REQUEST_ID, id.0.clone());
+        let request = request.map(|body| Counted {
+            body,
+            bytes: bytes_in,
+        });
+        let mut router = self.router.clone();
+        let current = id.clone();
+        let answering = async move {
+            let mut response = router.call(request).await?;
+            record.answered(&response);
+            response.headers_mut().insert(REQUEST_ID, id.0);
+            Ok(response.map(|body| Watching { body, record }))
+        };
+        Box::pin(CURRENT.scope(current, answering.instrument(span)))
+    }
+}
+
+/// What is known of a request. Its end is when this is dropped.
+struct Record {
+    watch: Watch,
+    client: SocketAddr,
+    started: Instant,
+    id: RequestId,
+    trace_id: Option<String>,
+    method: Method,
+    path: String,
+    span: Span,
+    status: Option<StatusCode>,
+    subject: Option<Subject>,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: u64,
+}
+
+impl Record {
+    fn answered(&mut self, response: &Response<Body>) {
+        let status = response.status();
+        self.status = Some(status);
+        let subject = response.extensions().get::<Subject>();
+        self.subject = subject.cloned().or_else(|| model_of(&self.path));
+        trace::answered(&self.span, status);
+        let fault = response.extensions().get::<Fault>();
+        let grpc = grpc_fault(response.headers());
+        let text = fault.map(|fault| &*fault.0).or(grpc.as_ref().map(|grpc| &*grpc.message));
+        let servers = match &grpc {
+            Some(grpc) => grpc.servers,
+            None => status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE,
+        };
+        match text {
+            Some(text) if servers => self.failed(text),
+            Some(text) => tracing::info!(request_id = self.id.as_str(), "{text}"),
+            None => {}
+        }
+    }
+
+    fn failed(&self, text: &str) {
+        let subject = self.subject();
+        tracing::warn!(request_id = self.id.as_str(), subject, "{text}");
+        self.watch.errors.add((self.id.as_str(), subject), text);
+    }
+
+    fn subject(&self) -> &str {
+        self.subject.as_ref().map_or("", |subject| &subject.0)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let status = self.status.map_or(CLIENT_WENT_AWAY, |s| s.as_u16());
+        let bytes_in = self.bytes_in.load(Ordering::Relaxed);
+        let bytes = (bytes_in, self.bytes_out);
+        self.watch.connections.answered(status, bytes);
+        if !self.watch.log {
+            return;
+        }
+        tracing::info!(
+            target: "infer::access",
+            request_id = self.id.as_str(),
+            client = %self.client,
+            method = %self.method,
+            path = clip(&self.path),
+            status,
+            bytes_in,
+            bytes_out = self.bytes_out,
+            duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            subject = self.subject.as_ref().map(|subject| &*subject.0),
+            trace_id = self.trace_id,
+            "request"
+        );
+    }
+}
+
+/// What a response of gRPC says in its headers, if it is a failure.
+struct GrpcFault {
+    message: String,
+    /// Whether it is the server's own failure.
+    servers: bool,
+}
+
+fn grpc_fault(headers: &HeaderMap) -> Option<GrpcFault> {
+    let status = tonic::Status::from_header_map(headers)?;
+    let message = match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
+    };
+    match status.code() {
+        tonic::Code::Ok => None,
+        code => Some(GrpcFault {
+            message,
+            servers: matches!(
+                code,
+                tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::DataLoss
+            ),
+        }),
+    }
+}
+
+/// The model that a path of the protocol names.
+fn model_of(path: &str) -> Option<Subject> {
+    let rest = path.strip_prefix("/v2/models/")?;
+    let name = rest.split('/').next().filter(|name| !name.is_empty())?;
+    Some(Subject(clip(name).to_string().into()))
+}
+
+/// A request's body, of which the bytes are counted.
+struct Counted<B> {
+    body: B,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.bytes.fetch_add(length(frame), Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body; the request ends with it.
+pub(crate) struct Watching<B> {
+    body: B,
+    record: Record,
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.record.bytes_out += length(frame);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sane_id_is_taken_from_a_client() {
+        let of = |value: Option<&[u8]>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                let value = HeaderValue::from_bytes(value).expect("a header's value");
+                headers.insert(REQUEST_ID, value);
+            }
+            RequestId::of(&headers).as_str().to_owned()
+        };
+        let long = "x".repeat(LONGEST_ID + 1);
+        for taken in ["a", "7f3c-1:2/3=", &long[1..]] {
+            assert_eq!(of(Some(taken.as_bytes())), taken);
+        }
+        for refused in [b"".as_slice(), b"a b", b"<b>", b"\xff", long.as_bytes()] {
+            let made = of(Some(refused));
+            assert_ne!(made.as_bytes(), refused);
+            assert!(made.len() > 16, "{made}");
+        }
+        assert_ne!(of(None), of(None));
+    }
+
+    #[test]
+    fn a_model_is_known_by_its_path() {
+        let of = |path| model_of(path).map(|subject| subject.0.to_string());
+        assert_eq!(of("/v2/models/m/infer").as_deref(), Some("m"));
+        assert_eq!(of("/v2/models/m").as_deref(), Some("m"));
+        for other in ["/v2/models/", "/v2", "/guest"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}
