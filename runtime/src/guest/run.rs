@@ -12,12 +12,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
-<<<<<<< HEAD
-use tokio::sync::Notify;
-use tracing::{Instrument, Span};
-=======
 use tokio::sync::{Notify, oneshot};
->>>>>>> serve
+use tracing::{Instrument, Span};
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};

@@ -9,6 +9,7 @@ mod admission;
 pub mod config;
 mod counters;
 mod errors;
+mod fate;
 mod file;
 mod guests;
 mod listen;
@@ -16,11 +17,8 @@ mod log;
 mod metrics;
 mod page;
 mod repository;
-<<<<<<< HEAD
-mod trace;
-=======
 mod served;
->>>>>>> serve
+mod trace;
 mod v2;
 
 use std::net::SocketAddr;
@@ -127,7 +125,9 @@ impl Server {
             Some(address) => Some(listen::bind(address, "--metrics").await?),
             None => None,
         };
-        let guests = Guests::new(config.guests.iter().cloned().zip(guests), &backends)?;
+        let errors = Arc::default();
+        let guests = config.guests.iter().cloned().zip(guests);
+        let guests = Guests::new(guests, (&backends, &errors))?;
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
@@ -138,7 +138,7 @@ impl Server {
             guests,
             repository,
             started: Instant::now(),
-            errors: Arc::default(),
+            errors,
             sockets: SOCKETS.map(|what| (what, Arc::default())).to_vec(),
             stopping: AtomicBool::new(false),
             config,

@@ -109,6 +109,8 @@ struct ListenerStatus {
 #[derive(Serialize)]
 struct ModelStatus {
     name: String,
+    /// Whether it is a guest, which is among those too, with its figures.
+    guest: bool,
     state: &'static str,
     error: Option<String>,
     backend: Option<&'static str>,
@@ -173,17 +175,19 @@ fn model(entry: &Entry) -> ModelStatus {
         Stage::Failed(error) => ("failed", Some(error.report())),
     };
     let (placed, calls) = (entry.placed(), entry.statistics());
-    let scheduling = &entry.config().selection.scheduling;
+    let scheduling = entry.config().map(|config| &config.selection.scheduling);
+    let batching = scheduling.and_then(|scheduling| scheduling.batching);
     ModelStatus {
         name: entry.name().to_owned(),
+        guest: entry.config().is_none(),
         state,
         error: error.map(|text| infer_core::clip_to(&text, 400).to_owned()),
         backend: placed.as_ref().map(|placed| placed.backend),
         device: placed.as_ref().map(|placed| placed.device.clone()),
         precision: placed.as_ref().map(|placed| placed.precision.clone()),
-        max_batch: scheduling.batching.map(|batching| batching.max_batch.get()),
+        max_batch: batching.map(|batching| batching.max_batch.get()),
         waiting: calls.waiting,
-        queue: scheduling.queue,
+        queue: scheduling.map_or(0, |scheduling| scheduling.queue),
         succeeded: calls.succeeded,
         failed: calls.failed,
         runs: calls.runs,

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::Model;
+use crate::scheduler::Counters;
 use crate::serve::config::ModelConfig;
 use crate::serve::guests::ServedGuest;
 use crate::tune::inputs;
@@ -32,17 +33,18 @@ pub(crate) struct GuestModel {
 }
 
 impl Served {
-    /// Loads a model. Blocks.
+    /// Loads a model, of which calls are counted by `calls`. Blocks.
     ///
     /// # Errors
     /// Those of finding, loading and warming up.
     pub(crate) fn load(
         backends: &Backends,
-        store: &ModelStore,
-        config: &ModelConfig,
+        (store, config): (&ModelStore, &ModelConfig),
+        calls: Arc<Counters>,
     ) -> Result<Served> {
         let files = config.reference.open(store)?;
-        let model = Arc::new(load_model(backends, &files, &config.selection)?);
+        let model = load_model(backends, &files, &config.selection, calls)?;
+        let model = Arc::new(model);
         if config.warm_up {
             warm_up(&model)?;
         }
