@@ -81,8 +81,9 @@ impl State {
         Watch {
             connections: connections.map_or_else(Arc::default, |(_, found)| found.clone()),
             errors: self.errors.clone(),
-            // Whoever reads figures every second would fill the log.
+            // Whoever reads figures every second would fill the log and the traces.
             log: self.config.access_log && what != METRICS,
+            trace: what != METRICS,
         }
     }
 
