@@ -28,7 +28,7 @@ fn serve(more: &[&str]) -> Server {
 
 fn compute(server: &Server) {
     let input: Vec<u8> = INPUT.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let answer = server.post("/compute/identity-f32/x/2x3", &input);
+    let answer = server.post("/compute/identity-f32/x/6", &input);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
@@ -269,7 +269,7 @@ fn traces_reach_a_collector() {
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let sampled = format!("00-{trace}-{parent}-01");
     let input: Vec<u8> = INPUT.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let request = ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/2x3", server.http))
+    let request = ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/6", server.http))
         .header("traceparent", &sampled)
         .body(&input[..])
         .expect("a request");
