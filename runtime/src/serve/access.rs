@@ -92,6 +92,8 @@ pub(crate) struct Watch {
     pub(crate) errors: Arc<LastErrors>,
     /// Whether each request gets a line in the log.
     pub(crate) log: bool,
+    /// Whether each request gets a span.
+    pub(crate) trace: bool,
 }
 
 /// Answers the requests of one connection and watches them.
@@ -125,7 +127,10 @@ where
 
     fn call(&self, mut request: Request<B>) -> Answering {
         let id = RequestId::of(request.headers());
-        let span = trace::request(&request);
+        let span = match self.watch.trace {
+            true => trace::request(&request),
+            false => Span::none(),
+        };
         let trace_id = trace::id(&span, request.headers());
         let bytes_in = Arc::new(AtomicU64::new(0));
         let mut record = Record {
@@ -184,7 +189,9 @@ impl Record {
         trace::answered(&self.span, status);
         let fault = response.extensions().get::<Fault>();
         let grpc = grpc_fault(response.headers());
-        let text = fault.map(|fault| &*fault.0).or(grpc.as_ref().map(|grpc| &*grpc.message));
+        let text = fault
+            .map(|fault| &*fault.0)
+            .or(grpc.as_ref().map(|grpc| &*grpc.message));
         let servers = match &grpc {
             Some(grpc) => grpc.servers,
             None => status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE,

@@ -77,6 +77,10 @@ impl Fate {
         self.count(&mut known, ending);
     }
 
+    pub(crate) fn guest(&self) -> &ServedGuest {
+        &self.guest
+    }
+
     pub(crate) fn client_is_gone(&self) -> bool {
         self.known().left
     }

@@ -23,9 +23,9 @@ use crate::config::Limits;
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
 use crate::nn::usage::Limit;
 use crate::serve::State;
+use crate::serve::access::{Fault, RequestId, Subject};
 use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
-use crate::serve::access::{Fault, RequestId, Subject};
 use crate::serve::counters::{Ending, Instances, Requests};
 use crate::serve::errors::LastErrors;
 use crate::serve::fate::{Arriving, Fate};
@@ -238,7 +238,10 @@ fn no_answer(end: End) -> Error {
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
+        End::Exited(_) => Error::new(
+            ErrorKind::RuntimeError,
+            "the guest ended without a response",
+        ),
     }
 }
 
@@ -323,7 +326,7 @@ impl ServedGuest {
     /// Waits for a place.
     async fn enter(&self, since: Instant) -> Result<Permit> {
         let _span = spans::queue();
-        let mut arriving = Arriving::new(&self.requests, since);
+        let arriving = Arriving::new(&self.requests, since);
         let entered = self.admission.enter().await;
         arriving.entered();
         entered
@@ -375,8 +378,14 @@ impl ServedGuest {
                 error.to_string()
             }
         };
+        self.failed(id, &text);
+    }
+
+    /// Says what went wrong in it.
+    fn failed(&self, id: &RequestId, text: &str) {
+        let (guest, request_id) = (&self.config.name, id.as_str());
         tracing::warn!(guest, request_id, "{text}");
-        self.errors.add((request_id, guest), &text);
+        self.errors.add((request_id, guest), text);
     }
 }
 
@@ -412,7 +421,14 @@ impl Watching {
         let outcome = outcome.map_err(|error| {
             Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error)
         });
-        Err(no_answer(outcome?.end))
+        let end = outcome?.end;
+        let exited = matches!(end, End::Exited(_));
+        let error = no_answer(end);
+        if exited {
+            let guest = self.fate.guest();
+            guest.failed(&RequestId::current(), &error.to_string());
+        }
+        Err(error)
     }
 }
 
@@ -442,8 +458,9 @@ impl http_body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            // It may still have something to do, up to its timeout.
+        let over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if over || self.body.is_end_stream() {
+            // The client has not gone. The instance may still have something to do, up to its timeout.
             self.watching.stop = None;
         }
         polled
