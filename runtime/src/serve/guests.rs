@@ -221,7 +221,10 @@ fn no_answer(end: End) -> Error {
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
+        End::Exited(_) => Error::new(
+            ErrorKind::RuntimeError,
+            "the guest ended without a response",
+        ),
     }
 }
 
