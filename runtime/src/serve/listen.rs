@@ -26,6 +26,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the last answers may take when everything else has ended.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The most connections that wait to be taken, as tokio has it.
+const BACKLOG: usize = 1024;
+
 /// How long nothing is taken after a connection could not be: file descriptors may have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -106,11 +109,16 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections));
     let builder = Arc::new(builder(&limits));
     let mut connections = tokio::task::JoinSet::new();
-    loop {
+    // When it is told to stop, those that wait already are still taken, and no more of them than wait at most.
+    let mut last = BACKLOG;
+    while last > 0 {
+        if *stopping.borrow() {
+            last -= 1;
+        }
         let taken = tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => break,
             taken = take(&listener, &places) => taken,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         let Some((stream, place)) = taken else {

@@ -113,7 +113,12 @@ impl Repository {
     ) -> Result<Repository> {
         let mut entries: Vec<Entry> = Vec::new();
         for config in models {
-            let name = config.reference.resolve(&store)?.name;
+            // A model that cannot be found yet may come, under the name that it was given.
+            let name = match (config.reference.resolve(&store), &config.reference.name) {
+                (Ok(files), _) => files.name,
+                (Err(_), Some(name)) => name.clone(),
+                (Err(error), None) => return Err(error),
+            };
             add(&mut entries, name, Source::Files(Box::new(config.clone())))?;
         }
         for guest in guests {
