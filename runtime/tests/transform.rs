@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::Abi;
-use infer::{Answering, End, Engine, EngineConfig, Guest, Instance, Registry, Role};
+use infer::{
+    Answering, End, Engine, EngineConfig, Guest, Instance, Model, Registry, Role, Scheduling,
+};
 use infer_core::testing::FakeBackend;
-use infer_core::{Dtype, Error, ErrorKind, Result, Signature, Tensor};
+use infer_core::{Backend, Cancel, Dtype, Encoding, Error, ErrorKind, Result, Signature, Tensor};
 
 /// What a guest answers, and how its instance ends.
 async fn asked<T>(answering: Result<Answering<T>>) -> (Option<Result<T>>, End) {
@@ -137,6 +139,36 @@ async fn what_a_guest_refuses_is_its_callers_to_read() {
         assert!(error.to_string().contains(text), "{error}");
         assert!(matches!(end, End::Exited(0)), "{end:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_busy_makes_a_guest_busy() {
+    let (fake, mut registry) = (FakeBackend::new(), Registry::default());
+    let graph = fake
+        .load(
+            &FakeBackend::request("identity f32 [?]; slow 2s"),
+            &Cancel::default(),
+        )
+        .expect("a description");
+    let model = Model::new("slow", "fake", Encoding::Onnx, graph);
+    let scheduling = Scheduling {
+        queue: 0,
+        ..Scheduling::default()
+    };
+    let model = model.scheduled(&scheduling).expect("without batches");
+    registry.add(model, None).expect("a new name");
+    let (guest, registry) = (Arc::new(misfit()), Arc::new(registry));
+    let (first, instance) = (guest.clone(), common::instance(&[], registry.clone()));
+    let first = tokio::spawn(async move { transform(&first, instance, "through slow").await });
+    while fake.counters().running() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let instance = common::instance(&[], registry);
+    let (answer, _) = transform(&guest, instance, "through slow").await;
+    let error = answer.expect("an answer").expect_err("no room");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    let (answer, _) = first.await.expect("no panic");
+    answer.expect("an answer").expect("outputs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
