@@ -194,7 +194,7 @@ mod tests {
             self.served.infer(&self.engine, inputs, cancel).await
         }
 
-        /// Waits until so many instances are there.
+        /// Waits until so many instances are there: one that has answered is gone a little later.
         async fn running(&self, number: usize) {
             while self.guest.admission.running() != number {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -206,6 +206,7 @@ mod tests {
     async fn a_guest_is_asked_like_a_model() {
         let (misfit, cancel) = (Misfit::new().await, Cancel::default());
         assert!(misfit.served.model().is_none());
+        misfit.running(0).await;
         let outputs = misfit.ask("pass", &cancel).await.expect("outputs");
         assert_eq!(
             outputs[0].host().expect("bytes"),
