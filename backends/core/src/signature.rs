@@ -74,18 +74,17 @@ impl Signature {
     /// # Errors
     /// `InvalidArgument` for a name that is unknown or given twice, an input that is missing, and a
     /// tensor of another dtype, rank or dimension.
-    pub fn arrange<N: AsRef<str>, T: Borrow<Tensor>>(&self, named: Vec<(N, T)>) -> Result<Vec<T>> {
+    pub fn arrange<T: Borrow<Tensor>>(&self, named: Vec<(String, T)>) -> Result<Vec<T>> {
         let mut slots: Vec<Option<T>> = self.inputs.iter().map(|_| None).collect();
         for (name, tensor) in named {
-            let name = name.as_ref();
             let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
-                let (name, expected) = (clip(name), self.input_names());
+                let (name, expected) = (clip(&name), self.input_names());
                 return Err(invalid(format!(
                     "unknown input `{name}`: expected {expected}"
                 )));
             };
             if slots[index].replace(tensor).is_some() {
-                return Err(invalid(format!("input `{}` is given twice", clip(name))));
+                return Err(invalid(format!("input `{}` is given twice", clip(&name))));
             }
         }
         self.check_slots(slots)
