@@ -36,7 +36,7 @@ mod scheduler;
 mod threads;
 pub mod tune;
 
-pub use backends::{Backends, EngineLibraries, Loaded};
+pub use backends::{Backends, EngineLibraries, Loaded, refuse_telemetry};
 pub use cache::GuestCache;
 pub use compiled::{Kind, compile, kind};
 pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, Limits, Selection};

@@ -26,6 +26,7 @@ use infer_core::{
 };
 
 pub use direct::run_bound;
+pub use library::refuse_telemetry;
 
 use library::Library;
 use ort::environment::Environment;

@@ -25,6 +25,8 @@ use crate::args::{Cli, Command};
 use crate::status::Status;
 
 fn main() -> ExitCode {
+    // Before anything starts a thread.
+    infer::refuse_telemetry();
     let cli = Cli::parse();
     logging::start(&cli.verbosity);
     output::quiet_engine_panics();
