@@ -4,10 +4,11 @@
 //! [`OnnxRuntime`] finds and opens the engine's library when it is first asked (`library`) and what a GPU
 //! needs (`cuda`); it refuses what the engine answers wrongly (`rules`), loads a model (`load`) and runs it
 //! (`graph`). Tensors cross in `values` without a copy: inputs are the host's own buffers, outputs the
-//! engine's. `api` has the calls into the C library that `ort` does not offer, `direct` one for who measures
+//! engine's; small ones of short runs are copied into memory that stays bound (`bound`). `api` has the calls into the C library that `ort` does not offer, `direct` one for who measures
 //! this backend.
 
 mod api;
+mod bound;
 mod cuda;
 mod direct;
 mod graph;
@@ -25,6 +26,7 @@ use infer_core::{
 };
 
 pub use direct::run_bound;
+pub use library::refuse_telemetry;
 
 use library::Library;
 use ort::environment::Environment;

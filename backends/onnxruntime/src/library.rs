@@ -49,6 +49,24 @@ impl Library {
     }
 }
 
+/// Keeps the engine from setting up its telemetry when it is opened: a number for this machine and a database in the
+/// user's cache folder, and a thread. Turning telemetry off afterwards, as is done too, leaves these.
+///
+/// The engine looks at a variable of the environment, which is changed only where no other thread can look at it:
+/// in a process with more threads than the caller's, and on systems that do not say so, this does nothing. A value that
+/// is there already stays.
+pub fn refuse_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    if matches!(threads, Ok(1)) && std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: this is the only thread, and while it is here it starts no other.
+        #[allow(unsafe_code, reason = "the environment is changed")]
+        unsafe {
+            std::env::set_var(VARIABLE, "1");
+        }
+    }
+}
+
 fn open_first(candidates: &[Candidate]) -> Result<Library> {
     let mut absent = Vec::new();
     for candidate in candidates {
@@ -110,11 +128,13 @@ fn open(candidate: &Candidate) -> Result<Library> {
     };
     check_whole(path, &["libonnxruntime"])
         .map_err(|error| broken(error.to_string()).with_hint(&remedy))?;
-    // SAFETY: as in `is_absent`; ort opens it again but does not say what is wrong with it.
+    // SAFETY: as in `is_absent`; ort opens it again but does not say what is wrong with it. It stays open until then,
+    // because the loader would let go of it and relocate it anew.
     let opened = unsafe { libloading::Library::new(path) };
-    opened.map_err(|error| broken(why(&error)).with_hint(&remedy))?;
+    let opened = opened.map_err(|error| broken(why(&error)).with_hint(&remedy))?;
     let builder =
         ort::init_from(path).map_err(|error| broken(error.to_string()).with_hint(&remedy))?;
+    drop(opened);
     let environment = builder
         .with_name("infer")
         .with_telemetry(false)
