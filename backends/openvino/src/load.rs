@@ -17,10 +17,10 @@ use infer_core::{
 use crate::checks::Checks;
 use crate::describe::Naming;
 use crate::graph::{Kept, OpenVinoGraph, Parts};
-use crate::library::Engine;
+use crate::library::{Engine, INSTALL};
 use crate::native::{Answer, Failure, Model, NativeTensor};
 use crate::tensorflow::NamedFile;
-use crate::{devices, ir, options, refuse, tensorflow};
+use crate::{devices, ir, options, parts, refuse, tensorflow};
 
 /// What the engine reads of the contract's encodings.
 pub(crate) const ENCODINGS: &[Encoding] = &[
@@ -47,6 +47,7 @@ pub(crate) fn load(
     cancel: &Cancel,
 ) -> Result<Arc<dyn Graph>> {
     check_parts(request)?;
+    check_frontend(engine, request.encoding)?;
     let device = devices::name_of(engine, request.device)?;
     let properties = options::properties(engine, &device, &request.options)?;
     cancel.check()?;
@@ -112,6 +113,18 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
                 request.encoding
             ),
         )),
+    }
+}
+
+/// Without its reader of an encoding the engine would call the model broken.
+fn check_frontend(engine: &Engine, encoding: Encoding) -> Result<()> {
+    let missing = parts::missing(engine).find(|part| part.reads(encoding));
+    match missing {
+        None => Ok(()),
+        Some(part) => {
+            let message = format!("OpenVINO is not whole: {part}");
+            Err(Error::new(ErrorKind::UnsupportedOperation, message).with_hint(INSTALL))
+        }
     }
 }
 
