@@ -10,6 +10,7 @@
 //! stops between the nodes of the graph, where its shapes are known beforehand.
 
 mod checks;
+mod constants;
 mod describe;
 mod devices;
 mod graph;
