@@ -26,6 +26,7 @@ mod rules;
 mod tensorflow;
 mod tensors;
 mod wholes;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 

@@ -4,7 +4,6 @@
 //! gets nothing that is not of the stated encoding, reaches other files or is answered wrongly; have it
 //! read and compile; take the signature from the compiled model (`describe`).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,9 +98,8 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
         Source::Files(paths) => paths.len(),
         Source::Memory(parts) => parts.len(),
     };
-    let (right, expected) = match (request.encoding, &request.source) {
-        (Encoding::OpenVino, Source::Files(_)) => (matches!(got, 1 | 2), "1 or 2 parts"),
-        (Encoding::OpenVino, Source::Memory(_)) => (got == 2, "2 parts"),
+    let (right, expected) = match request.encoding {
+        Encoding::OpenVino => (matches!(got, 1 | 2), "1 or 2 parts"),
         _ => (got == 1, "1 part"),
     };
     match right {
@@ -136,9 +134,13 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
             read_onnx_bytes(engine, parts[0].clone(), precision)
         }
         (Encoding::OpenVino, Source::Files(paths)) => {
-            read_ir_files(engine, &paths[0], paths.get(1).map(PathBuf::as_path))
+            let weights = paths.get(1).map(PathBuf::as_path);
+            read_ir_files(engine, &paths[0], weights, precision)
         }
-        (Encoding::OpenVino, Source::Memory(parts)) => read_ir_bytes(engine, &parts[0], &parts[1]),
+        (Encoding::OpenVino, Source::Memory(parts)) => {
+            let weights = parts.get(1).cloned().unwrap_or_default();
+            read_ir_bytes(engine, &parts[0], &weights, precision)
+        }
         (Encoding::TensorFlow, Source::Files(paths)) => read_tensorflow(engine, &paths[0]),
         (Encoding::TensorFlow, Source::Memory(parts)) => {
             tensorflow::check_frozen(parts[0].clone())?;
@@ -191,11 +193,22 @@ fn onnx_read(model: Model, onnx: infer_onnx::Model) -> Read {
     }
 }
 
-fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<Read> {
-    let stateful = ir::is_stateful(&infer_onnx::map_file(xml)?)?;
-    if let Some(weights) = weights {
-        drop(File::open(weights).map_err(|error| unreadable(weights, error))?);
-    }
+fn read_ir_files(
+    engine: &Engine,
+    xml: &Path,
+    weights: Option<&Path>,
+    precision: Precision,
+) -> Result<Read> {
+    let text = infer_onnx::map_file(xml)?;
+    let stateful = ir::is_stateful(&text)?;
+    // The engine takes a file of the same name itself.
+    let beside = xml.with_extension("bin");
+    let constants = match weights {
+        Some(weights) => infer_onnx::map_file(weights)?,
+        None if beside.is_file() => infer_onnx::map_file(&beside)?,
+        None => Bytes::new(),
+    };
+    refuse::check_numbers(&ir::layers::read(&text, &constants)?, precision)?;
     let model = engine.core.read_file(xml, weights).map_err(not_ir)?;
     Ok(Read {
         model,
@@ -207,9 +220,15 @@ fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<
 }
 
 /// The engine does not copy the weights, so they are kept for as long as the graph.
-fn read_ir_bytes(engine: &Engine, xml: &Bytes, weights: &Bytes) -> Result<Read> {
+fn read_ir_bytes(
+    engine: &Engine,
+    xml: &Bytes,
+    weights: &Bytes,
+    precision: Precision,
+) -> Result<Read> {
     let stateful = ir::is_stateful(xml)?;
     ir::check_names_no_file(xml)?;
+    refuse::check_numbers(&ir::layers::read(xml, weights)?, precision)?;
     let kept = Tensor::copied_from(Dtype::U8, vec![weights.len()], weights)?.host()?;
     let tensor = weights_tensor(&kept)
         .map_err(|failure| unsupported("OpenVINO could not take the weights", failure))?;
@@ -294,9 +313,4 @@ fn unsupported(message: &str, failure: Failure) -> Error {
     Error::new(ErrorKind::UnsupportedOperation, message)
         .with_source(failure)
         .with_hint("another backend may run this model")
-}
-
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    let message = format!("cannot read `{}`", path.display());
-    Error::new(ErrorKind::NotFound, message).with_source(error)
 }

@@ -21,6 +21,14 @@ const DOUBLE: i32 = 11;
 /// not asked for.
 pub(crate) fn check(model: &Model, precision: Precision) -> Result<()> {
     check_rules(model, "OpenVINO", RULES)?;
+    check_numbers(model, precision)
+}
+
+/// Checks the numbers of a model, of whatever encoding it was; ONNX's rules by operator and attribute are not looked at.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_numbers(model: &Model, precision: Precision) -> Result<()> {
     if precision == Precision::F32 {
         check_doubles(model)?;
     }
