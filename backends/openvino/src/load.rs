@@ -141,9 +141,11 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
             let weights = parts.get(1).cloned().unwrap_or_default();
             read_ir_bytes(engine, &parts[0], &weights, precision)
         }
-        (Encoding::TensorFlow, Source::Files(paths)) => read_tensorflow(engine, &paths[0]),
+        (Encoding::TensorFlow, Source::Files(paths)) => {
+            read_tensorflow(engine, &paths[0], precision)
+        }
         (Encoding::TensorFlow, Source::Memory(parts)) => {
-            tensorflow::check_frozen(parts[0].clone())?;
+            refuse::check_numbers(&tensorflow::read_frozen(parts[0].clone())?, precision)?;
             read_plain(engine, NamedFile::holding(&parts[0], "pb")?)
         }
         (_, Source::Files(paths)) => {
@@ -256,13 +258,14 @@ fn weights_tensor(weights: &Bytes) -> Answer<Option<NativeTensor>> {
     tensor.map(Some)
 }
 
-fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
+fn read_tensorflow(engine: &Engine, path: &Path, precision: Precision) -> Result<Read> {
     let folder = match path.file_name() {
         Some(_) if is_saved_model(path) => path.parent(),
         _ => path.is_dir().then_some(path),
     };
     let Some(folder) = folder else {
-        tensorflow::check_frozen(infer_onnx::map_file(path)?)?;
+        let graph = tensorflow::read_frozen(infer_onnx::map_file(path)?)?;
+        refuse::check_numbers(&graph, precision)?;
         return read_plain(engine, NamedFile::of(path, "pb")?);
     };
     let description = folder.join("saved_model.pb");
@@ -273,6 +276,8 @@ fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
         );
         return Err(Error::new(ErrorKind::InvalidEncoding, message));
     }
+    let graph = tensorflow::read_saved(infer_onnx::map_file(&description)?)?;
+    refuse::check_numbers(&graph, precision)?;
     let answer = engine.core.read_file(folder, None);
     Ok(plain_read(read_other(answer)?, None))
 }
