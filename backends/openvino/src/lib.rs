@@ -16,6 +16,7 @@ mod devices;
 mod graph;
 mod ir;
 mod library;
+mod lite;
 mod load;
 mod native;
 mod operators;

@@ -19,7 +19,7 @@ use crate::graph::{Kept, OpenVinoGraph, Parts};
 use crate::library::{Engine, INSTALL};
 use crate::native::{Answer, Failure, Model, NativeTensor};
 use crate::tensorflow::NamedFile;
-use crate::{devices, ir, options, parts, refuse, tensorflow};
+use crate::{devices, ir, lite, options, parts, refuse, tensorflow};
 
 /// What the engine reads of the contract's encodings.
 pub(crate) const ENCODINGS: &[Encoding] = &[
@@ -149,11 +149,12 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
             read_plain(engine, NamedFile::holding(&parts[0], "pb")?)
         }
         (_, Source::Files(paths)) => {
-            tensorflow::check_lite(&infer_onnx::map_file(&paths[0])?)?;
+            let model = lite::read(&infer_onnx::map_file(&paths[0])?)?;
+            refuse::check_numbers(&model, precision)?;
             read_plain(engine, NamedFile::of(&paths[0], "tflite")?)
         }
         (_, Source::Memory(parts)) => {
-            tensorflow::check_lite(&parts[0])?;
+            refuse::check_numbers(&lite::read(&parts[0])?, precision)?;
             read_plain(engine, NamedFile::holding(&parts[0], "tflite")?)
         }
     }

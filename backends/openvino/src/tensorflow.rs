@@ -48,19 +48,6 @@ pub(crate) fn read_saved(bytes: Bytes) -> Result<Model> {
     saved.words()?.ok_or_else(not_saved)
 }
 
-/// Checks that the bytes are a TensorFlow Lite model.
-///
-/// # Errors
-/// `InvalidEncoding` if not.
-pub(crate) fn check_lite(bytes: &[u8]) -> Result<()> {
-    match bytes.get(4..8) {
-        Some(b"TFL3") => Ok(()),
-        _ => Err(invalid(
-            "not a valid TensorFlow Lite model: it does not say `TFL3`",
-        )),
-    }
-}
-
 /// A file under a name that the engine knows an encoding by, and the private folder that it may be in.
 pub(crate) struct NamedFile {
     pub(crate) path: PathBuf,
