@@ -4,17 +4,19 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use infer_core::{Error, ErrorKind, Result};
+use infer_core::{Error, ErrorKind, Result, clip};
 use infer_onnx::Model;
 use roxmltree::{Document, Node};
 
 use crate::operators::{BOOL, INT64, UNKNOWN, is_whole};
+use crate::refuse::unsupported;
 use crate::words::Words;
 
 /// Reads the text of a model, with the bytes of its constants if there are any.
 ///
 /// # Errors
-/// `InvalidEncoding` for what is no XML.
+/// `InvalidEncoding` for what is no XML, and for weights that lack what a constant needs; `UnsupportedOperation` for
+/// loops and branches that are too deep.
 pub(crate) fn read(xml: &[u8], weights: &Bytes) -> Result<Model> {
     let not_ir = |why: String| {
         Error::new(ErrorKind::InvalidEncoding, "not a valid OpenVINO model").with_source(why)
@@ -25,14 +27,36 @@ pub(crate) fn read(xml: &[u8], weights: &Bytes) -> Result<Model> {
     let mut reader = Reader {
         words: Words::default(),
         weights,
+        lacks: None,
+        depth: 0,
+        is_too_deep: false,
     };
     reader.graph(&Place::whole(document.root_element()));
-    Ok(reader.words.model())
+    if reader.is_too_deep {
+        return Err(unsupported(format!(
+            "expected at most {MOST_BODIES} loops and branches inside one another"
+        )));
+    }
+    match reader.lacks {
+        None => Ok(reader.words.model()),
+        Some(what) if weights.is_empty() => Err(not_ir(what).with_hint(
+            "give its weights too: the file `.bin` beside the `.xml`, for a guest its content as the second part",
+        )),
+        Some(what) => Err(not_ir(what)),
+    }
 }
+
+/// More than any real model has of loops and branches inside one another.
+const MOST_BODIES: usize = 64;
 
 struct Reader<'a> {
     words: Words,
     weights: &'a Bytes,
+    /// What the first constant lacks whose bytes are not there.
+    lacks: Option<String>,
+    /// How many bodies the current layer is inside of.
+    depth: usize,
+    is_too_deep: bool,
 }
 
 /// A list of layers, and what goes in and out.
@@ -121,7 +145,11 @@ impl Reader<'_> {
         match text(layer, "type") {
             "Parameter" => self.parameter(place, id, dtype(of_data("element_type")), outputs),
             "Const" => {
-                let elements = self.elements(of_data("offset"), of_data("size"));
+                let range = [of_data("offset"), of_data("size")].map(str::parse::<usize>);
+                let elements = match range {
+                    [Ok(offset), Ok(size)] => self.elements(text(layer, "name"), offset, size),
+                    _ => None,
+                };
                 let dtype = dtype(of_data("element_type"));
                 for name in outputs {
                     self.words.constant(name, dtype, elements.clone());
@@ -206,6 +234,10 @@ impl Reader<'_> {
         let Some(inner) = inner else {
             return;
         };
+        if self.depth == MOST_BODIES {
+            self.is_too_deep = true;
+            return;
+        }
         let entries = |name| map.into_iter().flat_map(move |map| children(map, name));
         let mut given: HashMap<&str, Vec<String>> = HashMap::new();
         for entry in entries("input") {
@@ -227,14 +259,24 @@ impl Reader<'_> {
             let to = value_of(&outer.prefix, id, text(entry, "external_port_id"));
             self.words.node("Identity", from, vec![to]);
         }
+        self.depth += 1;
         self.graph(&place);
+        self.depth -= 1;
     }
 
     /// A constant's bytes; `None` if they are not there.
-    fn elements(&self, offset: &str, size: &str) -> Option<Bytes> {
-        let (start, size): (usize, usize) = (offset.parse().ok()?, size.parse().ok()?);
-        let end = start.checked_add(size)?;
-        (end <= self.weights.len()).then(|| self.weights.slice(start..end))
+    fn elements(&mut self, name: &str, start: usize, size: usize) -> Option<Bytes> {
+        let (end, got) = (start.saturating_add(size), self.weights.len());
+        if end <= got {
+            return Some(self.weights.slice(start..end));
+        }
+        let name = clip(name);
+        self.lacks.get_or_insert_with(|| {
+            format!(
+                "constant `{name}`: expected bytes {start} to {end} of the weights, got {got} bytes"
+            )
+        });
+        None
     }
 }
 
@@ -314,5 +356,29 @@ fn operator(layer: &str) -> &str {
         "Subtract" => "Sub",
         "VariadicSplit" => "Split",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use infer_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn deep_files_end_in_an_error() {
+        let nested = |depth: usize, open: &str, close: &str| {
+            format!("<net>{}{}</net>", open.repeat(depth), close.repeat(depth))
+        };
+        let elements = nested(200_000, "<a>", "</a>");
+        match read(elements.as_bytes(), &Bytes::new()) {
+            Ok(model) => assert_eq!(model.graph.map(|graph| graph.nodes.len()), Some(0)),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidEncoding),
+        }
+        let open = "<layers><layer id='0' type='Loop'><body>";
+        let bodies = |depth| nested(depth, open, "</body></layer></layers>");
+        let error = read(bodies(65).as_bytes(), &Bytes::new()).expect_err("too deep");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);
+        read(bodies(64).as_bytes(), &Bytes::new()).expect("deep enough");
     }
 }
