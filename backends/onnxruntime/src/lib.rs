@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use infer_core::{
-    Backend, Cancel, Candidate, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadRequest,
-    Probe, Result,
+    Backend, Cancel, Candidates, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph,
+    LoadRequest, Probe, Result,
 };
 
 pub use direct::run_bound;
@@ -37,16 +37,16 @@ const NAME: &str = "onnxruntime";
 /// The ONNX Runtime engine.
 #[derive(Clone, Debug)]
 pub struct OnnxRuntime {
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     cuda_folders: Vec<PathBuf>,
 }
 
 impl OnnxRuntime {
     /// The engine by the first of these libraries that is there. What CUDA needs is looked for beside it, in
     /// `cuda_folders`, and where the system's loader looks.
-    pub fn new(candidates: Vec<Candidate>, cuda_folders: Vec<PathBuf>) -> OnnxRuntime {
+    pub fn new(candidates: impl Into<Candidates>, cuda_folders: Vec<PathBuf>) -> OnnxRuntime {
         OnnxRuntime {
-            candidates,
+            candidates: candidates.into(),
             cuda_folders,
         }
     }

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use infer_core::{Candidate, Error, ErrorKind, Result, check_whole};
+use infer_core::{Candidate, Candidates, Error, ErrorKind, Result, check_whole};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
@@ -28,7 +28,7 @@ impl Library {
     ///
     /// # Errors
     /// `NotFound` where none is there, `RuntimeError` for one that is broken or too old.
-    pub(crate) fn open(candidates: &[Candidate]) -> Result<Arc<Library>> {
+    pub(crate) fn open(candidates: &Candidates) -> Result<Arc<Library>> {
         static OPENED: OnceLock<Arc<Library>> = OnceLock::new();
         static OPENING: Mutex<()> = Mutex::new(());
         if let Some(library) = OPENED.get() {
@@ -67,26 +67,13 @@ pub fn refuse_telemetry() {
     }
 }
 
-fn open_first(candidates: &[Candidate]) -> Result<Library> {
-    let mut absent = Vec::new();
-    for candidate in candidates {
-        if !candidate.exclusive && is_absent(&candidate.path) {
-            absent.push(format!(
-                "{} ({})",
-                candidate.path.display(),
-                candidate.origin
-            ));
-            continue;
-        }
-        return open(candidate);
+fn open_first(candidates: &Candidates) -> Result<Library> {
+    let mut places = candidates.places.iter();
+    if let Some(place) = places.find(|place| place.exclusive || !is_absent(&place.path)) {
+        return open(place);
     }
-    let message = match absent.is_empty() {
-        true => "ONNX Runtime is not there".to_owned(),
-        false => format!(
-            "ONNX Runtime is not there: looked for {}",
-            absent.join(", ")
-        ),
-    };
+    let looked = candidates.looked_for();
+    let message = format!("ONNX Runtime is not there: looked for {looked}");
     Err(Error::new(ErrorKind::NotFound, message).with_hint(INSTALL))
 }
 
