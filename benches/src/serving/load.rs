@@ -232,7 +232,9 @@ impl Caller {
                 }
                 Err(error) => {
                     self.seen.failed += 1;
-                    self.seen.failure.get_or_insert_with(|| format!("{error:#}"));
+                    self.seen
+                        .failure
+                        .get_or_insert_with(|| format!("{error:#}"));
                     self.connection = None;
                     tokio::time::sleep(REST).await;
                 }

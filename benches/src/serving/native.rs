@@ -14,7 +14,6 @@
 mod model;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -40,13 +39,8 @@ const LARGEST: usize = 64 << 20;
 /// Two pieces that are sent one after the other.
 type Payload = Full<Chain<Bytes, Bytes>>;
 
-/// Answers at this address until the process ends.
-///
-/// # Errors
-/// Where the address cannot be had.
-pub async fn serve(address: SocketAddr, model: Model) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("cannot listen at {address}"))?;
+/// Answers whoever connects, until the future is dropped.
+pub async fn serve(listener: TcpListener, model: Model) {
     let model = Arc::new(model);
     loop {
         // Accepting fails when a client is gone already, or for a lack of descriptors, which ends with a connection.
@@ -177,7 +171,10 @@ async fn gather(
     json: usize,
 ) -> anyhow::Result<(Vec<u8>, Vec<f32>)> {
     let length = number(request.headers(), CONTENT_LENGTH.as_str())?;
-    ensure!(length <= LARGEST, "expected at most {LARGEST} bytes, got {length}");
+    ensure!(
+        length <= LARGEST,
+        "expected at most {LARGEST} bytes, got {length}"
+    );
     let values = length.checked_sub(json).filter(|bytes| bytes % 4 == 0);
     let values = values.context("the lengths of the body do not fit")? / 4;
     let (mut header, mut values) = (vec![0; json], model.memory(values));
@@ -194,6 +191,9 @@ async fn gather(
             *place = left;
         }
     }
-    ensure!(rest.iter().all(|place| place.is_empty()), "the body ended early");
+    ensure!(
+        rest.iter().all(|place| place.is_empty()),
+        "the body ended early"
+    );
     Ok((header, values))
 }

@@ -39,7 +39,10 @@ fn larger(a: f32, b: f32) -> f32 {
 /// As [`argmax`], of values as they are sent: little-endian, at any address.
 pub fn argmax_of_bytes(bytes: &[u8]) -> Option<usize> {
     let (values, _) = bytes.as_chunks();
-    let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    let values: Vec<f32> = values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect();
     argmax(&values)
 }
 
@@ -58,8 +61,11 @@ pub fn values(number: usize, elements: usize) -> Vec<f32> {
 pub fn shape(text: &str) -> anyhow::Result<Vec<usize>> {
     let sizes = text.split('x').map(str::parse);
     let sizes = sizes.collect::<Result<Vec<usize>, _>>();
-    let sizes = sizes.with_context(|| format!("expected dimensions as `1x3x224x224`, got `{text}`"))?;
-    let elements = sizes.iter().try_fold(4usize, |n, size| n.checked_mul(*size));
+    let sizes =
+        sizes.with_context(|| format!("expected dimensions as `1x3x224x224`, got `{text}`"))?;
+    let elements = sizes
+        .iter()
+        .try_fold(4usize, |n, size| n.checked_mul(*size));
     ensure!(elements.is_some(), "the dimensions `{text}` are too large");
     Ok(sizes)
 }
@@ -78,15 +84,23 @@ mod tests {
             values[place] = 1.0;
             assert_eq!(argmax(&values), Some(place));
         }
-        let bytes: Vec<u8> = [1.0f32, 2.0].into_iter().flat_map(f32::to_le_bytes).collect();
+        let bytes: Vec<u8> = [1.0f32, 2.0]
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
         assert_eq!(argmax_of_bytes(&bytes), Some(1));
     }
 
     #[test]
     fn requests_differ_in_what_is_right() {
-        let places: Vec<_> = (0..4).map(|number| argmax(&values(number, 150_528))).collect();
+        let places: Vec<_> = (0..4)
+            .map(|number| argmax(&values(number, 150_528)))
+            .collect();
         for (number, place) in places.iter().enumerate() {
-            assert!(place.is_some() && !places[..number].contains(place), "{places:?}");
+            assert!(
+                place.is_some() && !places[..number].contains(place),
+                "{places:?}"
+            );
         }
     }
 

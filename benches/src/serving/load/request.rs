@@ -149,7 +149,11 @@ impl Answer<'_> {
         let response: RestResponse = serde_json::from_slice(json)?;
         let output = response.outputs.into_iter().next();
         let output = output.context("a response without outputs")?;
-        ensure!(output.datatype == FP32, "expected {FP32}, got {}", output.datatype);
+        ensure!(
+            output.datatype == FP32,
+            "expected {FP32}, got {}",
+            output.datatype
+        );
         Ok(Answer::Values(match output.data {
             Some(data) => Cow::Owned(cast_slice(&data).to_vec()),
             None => {
@@ -220,18 +224,28 @@ mod tests {
 
     fn values_of(made: &Made) -> Vec<f32> {
         let (values, _) = made.values().as_chunks();
-        values.iter().map(|value| f32::from_le_bytes(*value)).collect()
+        values
+            .iter()
+            .map(|value| f32::from_le_bytes(*value))
+            .collect()
     }
 
     #[test]
     fn answers_are_read() {
         let place = Answer::of_body(Protocol::Raw, b"17\n", None).expect("a place");
         assert_eq!(place.place(), Some(17));
-        let json = r#"{"model_name":"m","id":"1","outputs":[{"name":"y","shape":[2],"datatype":"FP32","#;
+        let json =
+            r#"{"model_name":"m","id":"1","outputs":[{"name":"y","shape":[2],"datatype":"FP32","#;
         let inside = format!("{json}\"data\":[0.5,1.5]}}]}}");
-        let values: Vec<u8> = [0.5f32, 1.5].into_iter().flat_map(f32::to_le_bytes).collect();
+        let values: Vec<u8> = [0.5f32, 1.5]
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
         let answer = Answer::of_body(Protocol::Json, inside.as_bytes(), None).expect("values");
-        assert_eq!((answer.values(), answer.place()), (Some(values.as_slice()), Some(1)));
+        assert_eq!(
+            (answer.values(), answer.place()),
+            (Some(values.as_slice()), Some(1))
+        );
         let head = format!("{json}\"parameters\":{{\"binary_data_size\":8}}}}]}}");
         let behind = [head.as_bytes(), &values].concat();
         let answer = Answer::of_body(Protocol::Rest, &behind, Some(head.len())).expect("values");
