@@ -12,8 +12,8 @@ from settings import Failure
 #: What a server may take to answer its first request, and to end, in seconds.
 PATIENCE, FAREWELL = 90, 20
 
-#: glibc gives freed buffers of this size back to the kernel each time, unless it is told to keep them.
-KEEP = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(64 << 20)}
+#: glibc gives large freed buffers back to the kernel each time, unless it is told to keep them; 32 MiB is the most that it takes.
+KEEP = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 @dataclasses.dataclass(frozen=True)

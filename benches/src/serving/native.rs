@@ -15,6 +15,7 @@ mod model;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytemuck::cast_slice_mut;
@@ -33,6 +34,9 @@ pub use model::{Model, ModelOptions};
 use super::wire::{FP32, HEADER_LENGTH, RestParameters, RestRequest, RestResponse, RestTensor};
 use super::work::{argmax, shape};
 
+/// How long it waits after a connection could not be taken.
+const REST: Duration = Duration::from_millis(10);
+
 /// The largest body, in bytes.
 const LARGEST: usize = 64 << 20;
 
@@ -43,12 +47,13 @@ type Payload = Full<Chain<Bytes, Bytes>>;
 pub async fn serve(listener: TcpListener, model: Model) {
     let model = Arc::new(model);
     loop {
-        // Accepting fails when a client is gone already, or for a lack of descriptors, which ends with a connection.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        tokio::spawn(connection(stream, Arc::clone(&model)));
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, Arc::clone(&model)));
+            }
+            // A client that is gone already, or a lack of descriptors, which ends with a connection.
+            Err(_) => tokio::time::sleep(REST).await,
+        }
     }
 }
 
@@ -57,11 +62,12 @@ async fn connection(stream: TcpStream, model: Arc<Model>) {
         let model = Arc::clone(&model);
         async move { Ok::<_, Infallible>(answer(request, &model).await) }
     });
-    let whole = stream.set_nodelay(true).is_ok();
     let server = hyper::server::conn::http1::Builder::new();
     // A connection that ends early is its client's matter.
-    if whole {
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    if stream.set_nodelay(true).is_ok() {
+        let _ = server
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
     }
 }
 
