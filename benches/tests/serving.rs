@@ -104,7 +104,10 @@ async fn answers_are_checked_in_each_protocol() {
             let report = report.expect("a report");
             assert_eq!(bad(&report), (0, 0, 0), "{report:?}");
             assert!(report.answered >= REQUESTS, "{report:?}");
-            assert!(report.p50 <= report.p99 && report.p99 <= report.longest, "{report:?}");
+            assert!(
+                report.p50 <= report.p99 && report.p99 <= report.longest,
+                "{report:?}"
+            );
             if rate.is_some() {
                 assert_eq!(report.answered, 20, "as many as were due: {report:?}");
             }
@@ -121,12 +124,17 @@ async fn what_is_wrong_is_counted() {
     let mut places = learn(&raw).await.expect("answers");
     places[1] += 1;
     let few = Expected::Places(Arc::new(vec![0]));
-    let refused = run(&raw, &plan(None, few)).await.expect_err("too few answers");
+    let refused = run(&raw, &plan(None, few))
+        .await
+        .expect_err("too few answers");
     assert_eq!(refused.to_string(), "expected 3 answers, got 1");
     let wrong = Expected::Places(Arc::new(places));
     let report = run(&raw, &plan(None, wrong)).await.expect("a report");
     assert!(report.wrong > 0 && report.answered > 0, "{report:?}");
-    assert_eq!(report.failure.as_deref(), Some("a wrong answer to request 1"));
+    assert_eq!(
+        report.failure.as_deref(),
+        Some("a wrong answer to request 1")
+    );
 
     let work = Work {
         model: "identity".to_owned(),
@@ -156,7 +164,10 @@ async fn what_is_wrong_is_counted() {
             made: Arc::new(vec![made]),
         };
         let error = learn(&target).await.expect_err(expected);
-        assert!(error.to_string().starts_with(expected), "{work:?}: {error:#}");
+        assert!(
+            error.to_string().starts_with(expected),
+            "{work:?}: {error:#}"
+        );
         let report = run(&target, &plan(None, Expected::Echo)).await;
         let report = report.expect("a report");
         assert!(report.failed > 0 && report.answered == 0, "{report:?}");

@@ -65,9 +65,7 @@ async fn connection(stream: TcpStream, model: Arc<Model>) {
     let server = hyper::server::conn::http1::Builder::new();
     // A connection that ends early is its client's matter.
     if stream.set_nodelay(true).is_ok() {
-        let _ = server
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
     }
 }
 

@@ -54,7 +54,10 @@ fn largest(values: &[[u8; 4]]) -> f32 {
         }
     }
     let rest = rest.iter().map(|value| f32::from_le_bytes(*value));
-    largest.into_iter().chain(rest).fold(f32::NEG_INFINITY, larger)
+    largest
+        .into_iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, larger)
 }
 
 /// Not `f32::max`, which must take care of what is no number and of the signs of zeros.
@@ -67,7 +70,10 @@ mod tests {
     use super::*;
 
     fn bytes(values: &[f32]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
     }
 
     #[test]
@@ -78,7 +84,9 @@ mod tests {
             dimensions: vec![1, 3],
         };
         assert_eq!(parse("/m/x/1x3"), Some(order));
-        for path in ["", "/", "/m", "/m/x", "/m/x/", "/m/x/1x", "/m/x/-1", "/m/x/1/1", "m/x/1"] {
+        for path in [
+            "", "/", "/m", "/m/x", "/m/x/", "/m/x/1x", "/m/x/-1", "/m/x/1/1", "m/x/1",
+        ] {
             assert_eq!(parse(path), None, "{path}");
         }
     }
