@@ -1,0 +1,101 @@
+//! Who may load and unload models by a request, and how that is done.
+
+use std::sync::Arc;
+
+use infer_core::{Error, ErrorKind, Result};
+use sha2::{Digest, Sha256};
+
+use crate::serve::State;
+use crate::serve::config::ModelControl;
+
+/// What is done to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Load,
+    Unload,
+}
+
+/// Why a change is not allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// To nobody.
+    Off,
+    /// To nobody who does not carry the token.
+    NoToken,
+    /// The token is another.
+    WrongToken,
+}
+
+impl Denied {
+    pub(crate) fn error(&self) -> Error {
+        let (message, hint) = match self {
+            Denied::Off => (
+                "models are not loaded or unloaded by requests here",
+                "the server allows it with --allow-model-control",
+            ),
+            Denied::NoToken => (
+                "expected the header `authorization: Bearer TOKEN`",
+                "the token is what the server was given with --admin-token",
+            ),
+            Denied::WrongToken => (
+                "the token is not that of the server",
+                "the token is what the server was given with --admin-token",
+            ),
+        };
+        Error::new(ErrorKind::Security, message).with_hint(hint)
+    }
+}
+
+/// Whether a request with this `authorization` may change models.
+pub(crate) fn check(control: &ModelControl, authorization: Option<&str>) -> std::result::Result<(), Denied> {
+    let expected = match control {
+        ModelControl::Off => return Err(Denied::Off),
+        ModelControl::On(None) => return Ok(()),
+        ModelControl::On(Some(token)) => token,
+    };
+    let given = authorization.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let given = given.ok_or(Denied::NoToken)?;
+    // Digests are compared, so that how long it takes says nothing of the token.
+    match Sha256::digest(given) == Sha256::digest(expected) {
+        true => Ok(()),
+        false => Err(Denied::WrongToken),
+    }
+}
+
+/// Changes a model, on a thread that may block.
+///
+/// # Errors
+/// Those of loading, `NotFound` for a model that there is not.
+pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
+    tracing::info!("model `{}`: {change:?} by a request", infer_core::clip(&model));
+    let state = state.clone();
+    let work = move || match change {
+        Change::Load => state.repository.load(&model),
+        Change::Unload => state.repository.unload(&model),
+    };
+    let changed = tokio::task::spawn_blocking(work).await;
+    changed.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::RuntimeError, "the change failed").with_source(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_carries_the_token_may() {
+        let token = ModelControl::On(Some("secret".to_owned()));
+        assert_eq!(check(&ModelControl::Off, Some("Bearer secret")), Err(Denied::Off));
+        assert_eq!(check(&ModelControl::On(None), None), Ok(()));
+        assert_eq!(check(&token, None), Err(Denied::NoToken));
+        assert_eq!(check(&token, Some("Basic secret")), Err(Denied::NoToken));
+        assert_eq!(check(&token, Some("Bearer")), Err(Denied::NoToken));
+        assert_eq!(check(&token, Some("Bearer secre")), Err(Denied::WrongToken));
+        assert_eq!(check(&token, Some("bearer secret")), Ok(()));
+        assert!(!format!("{token:?}").contains("secret"));
+    }
+}

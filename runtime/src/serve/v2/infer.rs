@@ -1,0 +1,125 @@
+//! An inference, whatever protocol it came by: named tensors in, named tensors out.
+
+use std::time::{Duration, Instant};
+
+use infer_core::{Cancel, Error, ErrorKind, Result, Tensor, clip};
+
+use crate::serve::State;
+use crate::serve::counters::Ending;
+use crate::serve::repository::{Entry, Ready};
+
+/// The only version that a model has.
+pub(crate) const VERSION: &str = "1";
+
+/// What is asked of a model.
+pub(crate) struct Inference {
+    pub(crate) inputs: Vec<(String, Tensor)>,
+    /// The outputs that are wanted, in that order; all where empty.
+    pub(crate) outputs: Vec<String>,
+}
+
+/// Cancels what nobody waits for any more.
+struct Caller(Cancel);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Fails for a version that there is not.
+pub(crate) fn check_version(model: &str, version: &str) -> Result<()> {
+    if version.is_empty() || version == VERSION {
+        return Ok(());
+    }
+    let (model, version) = (clip(model), clip(version));
+    let message = format!("the model `{model}` has version `{VERSION}` only, not `{version}`");
+    Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// The time at which a request's time is up: the server's limit, or what the request says where that is less.
+pub(crate) fn deadline(state: &State, started: Instant, asked: Option<Duration>) -> Instant {
+    let limit = state.config.limits.timeout;
+    let time = asked.map_or(limit, |asked| asked.min(limit));
+    // Time does not go as far as some limits.
+    let far = started + Duration::from_secs(1 << 30);
+    started.checked_add(time).unwrap_or(far)
+}
+
+/// Runs a model, and gives the outputs that are wanted. When the future is dropped the engine is asked to stop.
+///
+/// # Errors
+/// `InvalidArgument` for inputs that do not fit and outputs that there are not; `Timeout` past the deadline; those of
+/// the model.
+pub(crate) async fn infer(
+    state: &State,
+    ready: &Ready,
+    inference: Inference,
+    deadline: Instant,
+) -> Result<Vec<(String, Tensor)>> {
+    let signature = ready.model.signature();
+    let wanted = inference.outputs.iter().map(|name| {
+        let place = signature.outputs.iter().position(|info| info.name == *name);
+        place.ok_or_else(|| {
+            let names: Vec<String> = signature
+                .outputs
+                .iter()
+                .map(|info| format!("`{}`", clip(&info.name)))
+                .collect();
+            let (name, names) = (clip(name), names.join(", "));
+            let message = format!("unknown output `{name}`: expected {names}");
+            Error::new(ErrorKind::InvalidArgument, message)
+        })
+    });
+    let wanted: Vec<usize> = match inference.outputs.is_empty() {
+        true => (0..signature.outputs.len()).collect(),
+        false => wanted.collect::<Result<_>>()?,
+    };
+    let caller = Caller(Cancel::default());
+    let engine = state.repository.engine();
+    let late = caller.0.clone();
+    let _noted = engine.deadlines().at(deadline, move || late.cancel())?;
+    let outputs = ready
+        .model
+        .infer(engine, inference.inputs, &caller.0)
+        .await?;
+    let named = wanted.into_iter().map(|place| {
+        let output = outputs.get(place).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::RuntimeError, "the model gave fewer outputs than it has")
+        })?;
+        Ok((signature.outputs[place].name.clone(), output))
+    });
+    named.collect()
+}
+
+/// Counts a request to a model when it has ended, or its client has gone.
+pub(crate) struct Counted<'a> {
+    entry: &'a Entry,
+    started: Instant,
+    ending: Ending,
+}
+
+impl<'a> Counted<'a> {
+    pub(crate) fn new(entry: &'a Entry, started: Instant) -> Counted<'a> {
+        Counted {
+            entry,
+            started,
+            ending: Ending::Cancelled,
+        }
+    }
+
+    /// How it ended.
+    pub(crate) fn ends<T>(&mut self, result: &Result<T>) {
+        self.ending = result
+            .as_ref()
+            .map_or_else(Ending::of, |_| Ending::Ok);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.entry
+            .requests
+            .ended(self.ending, self.started.elapsed());
+    }
+}
