@@ -25,10 +25,15 @@ pub(crate) fn queue() -> Span {
 
 /// An engine runs so many calls as one.
 pub(crate) fn compute(engine: &str, calls: usize) -> Span {
-    tracing::info_span!(target: TARGET, "compute", engine, calls)
+    tracing::info_span!(target: TARGET, "compute", engine, calls = number(calls))
 }
 
 /// An engine runs a call together with that of another caller, for the span of this one.
 pub(crate) fn compute_for(caller: &Span, engine: &str, calls: usize) -> Span {
-    tracing::info_span!(target: TARGET, parent: caller, "compute", engine, calls)
+    tracing::info_span!(target: TARGET, parent: caller, "compute", engine, calls = number(calls))
+}
+
+/// A number as traces have it: with a sign.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -34,7 +34,7 @@ fn serve(more: &[&str]) -> Server {
 
 fn compute(server: &Server) {
     let input: Vec<u8> = INPUT.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let answer = server.post("/compute/identity-f32/x/2x3", &input);
+    let answer = server.post("/compute/identity-f32/x/6", &input);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
@@ -149,7 +149,7 @@ fn metrics_say_what_happened() {
             "body",
         ];
         assert_eq!(limits.map(hits), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
-        assert_eq!(guest("infer_guest_instances"), 0.0);
+        assert_eq!(guest("infer_guest_instances_running"), 0.0);
         assert_eq!(guest("infer_guest_instances_total"), 8.0);
         assert_eq!(guest("infer_guest_request_duration_seconds_count"), 9.0);
         let (all, model, sandbox) = (
@@ -163,7 +163,7 @@ fn metrics_say_what_happened() {
         assert_eq!(metrics.value("infer_abandoned_threads", &[]), 0.0);
         let http = [("listener", "HTTP"), ("status", "5xx")];
         assert_eq!(metrics.value("infer_http_requests_total", &http), 3.0);
-        let metrics_open = metrics.value("infer_connections", &[("listener", "metrics")]);
+        let metrics_open = metrics.value("infer_connections_open", &[("listener", "metrics")]);
         assert_eq!(metrics_open, 1.0, "the one that asks");
         assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e6);
     };
@@ -201,7 +201,7 @@ fn queues_are_seen_from_outside() {
     };
     let guest = |name| Metrics::of(&server).value(name, &[("guest", "faults")]);
     hold();
-    wait_for("it runs", || guest("infer_guest_instances") == 1.0);
+    wait_for("it runs", || guest("infer_guest_instances_running") == 1.0);
     hold();
     wait_for("it waits", || guest("infer_guest_waiting") == 1.0);
     let answer = server.get("/count");
@@ -340,7 +340,7 @@ fn traces_reach_a_collector() {
     let sampled = format!("00-{trace}-{parent}-01");
     let input: Vec<u8> = INPUT.iter().flat_map(|value| value.to_le_bytes()).collect();
     let request =
-        ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/2x3", server.http))
+        ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/6", server.http))
             .header("traceparent", &sampled)
             .body(&input[..])
             .expect("a request");

@@ -189,7 +189,7 @@ fn load(server: &Server, stop: &AtomicBool) {
         .flat_map(|value| value.to_le_bytes())
         .collect();
     while !stop.load(Ordering::Relaxed) {
-        let answer = server.post("/compute/identity-f32/x/2x3", &input);
+        let answer = server.post("/compute/identity-f32/x/6", &input);
         assert_eq!(answer.status, 200, "{}", answer.text());
         std::thread::sleep(Duration::from_millis(2));
     }

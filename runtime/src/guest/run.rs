@@ -12,12 +12,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
-<<<<<<< HEAD
-use tokio::sync::Notify;
-use tracing::{Instrument, Span};
-=======
 use tokio::sync::{Notify, oneshot};
->>>>>>> serve
+use tracing::{Instrument, Span};
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
@@ -224,6 +220,7 @@ impl Guest {
             cancel: cancel.clone(),
             threads: self.engine.threads().clone(),
             more_dtypes: self.more_dtypes,
+            busy: false,
         };
         let host = Host::new(wasi, nn, &limits, instance.permit);
         let mut store = Store::new(self.engine.wasmtime(), host);

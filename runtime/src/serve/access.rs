@@ -1,6 +1,6 @@
 //! Every request, as operators see it: its id, a line in the access log, its span, its place in the counters.
 //!
-//! A request keeps its id through the server: the handler finds it among the request's extensions, a guest in the header
+//! A request keeps its id through the server: whatever its task does finds it there, a guest in the header
 //! `x-request-id`, the client in the same header of the response. It is over when its response's body is: then
 //! the line is written.
 
@@ -35,6 +35,13 @@ const LONGEST_ID: usize = 128;
 /// The status of a request whose client went away before it had a response, as other servers have it in their logs.
 const CLIENT_WENT_AWAY: u16 = 499;
 
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// The id of what is done for no request.
+const NO_REQUEST: HeaderValue = HeaderValue::from_static("-");
+
 /// A request's id.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(HeaderValue);
@@ -56,19 +63,18 @@ impl RequestId {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:016x}-{number:x}", *PROCESS);
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+        HeaderValue::try_from(id).unwrap_or(NO_REQUEST)
+    }
+
+    /// That of the request which is being answered by this task.
+    pub(crate) fn current() -> RequestId {
+        let current = CURRENT.try_with(RequestId::clone);
+        current.unwrap_or(RequestId(NO_REQUEST))
     }
 
     pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
-}
-
-/// The id of a request.
-pub(crate) fn id<B>(request: &Request<B>) -> RequestId {
-    let id = request.extensions().get::<RequestId>();
-    id.cloned()
-        .unwrap_or_else(|| RequestId::of(request.headers()))
 }
 
 /// Among a response's extensions: which guest or model answered.
@@ -86,6 +92,8 @@ pub(crate) struct Watch {
     pub(crate) errors: Arc<LastErrors>,
     /// Whether each request gets a line in the log.
     pub(crate) log: bool,
+    /// Whether each request gets a span.
+    pub(crate) trace: bool,
 }
 
 /// Answers the requests of one connection and watches them.
@@ -119,7 +127,10 @@ where
 
     fn call(&self, mut request: Request<B>) -> Answering {
         let id = RequestId::of(request.headers());
-        let span = trace::request(&request);
+        let span = match self.watch.trace {
+            true => trace::request(&request),
+            false => Span::none(),
+        };
         let trace_id = trace::id(&span, request.headers());
         let bytes_in = Arc::new(AtomicU64::new(0));
         let mut record = Record {
@@ -137,19 +148,19 @@ where
             bytes_out: 0,
         };
         request.headers_mut().insert(REQUEST_ID, id.0.clone());
-        request.extensions_mut().insert(id.clone());
         let request = request.map(|body| Counted {
             body,
             bytes: bytes_in,
         });
         let mut router = self.router.clone();
+        let current = id.clone();
         let answering = async move {
             let mut response = router.call(request).await?;
             record.answered(&response);
             response.headers_mut().insert(REQUEST_ID, id.0);
             Ok(response.map(|body| Watching { body, record }))
         };
-        Box::pin(answering.instrument(span))
+        Box::pin(CURRENT.scope(current, answering.instrument(span)))
     }
 }
 
@@ -178,7 +189,9 @@ impl Record {
         trace::answered(&self.span, status);
         let fault = response.extensions().get::<Fault>();
         let grpc = grpc_fault(response.headers());
-        let text = fault.map(|fault| &*fault.0).or(grpc.as_ref().map(|grpc| &*grpc.message));
+        let text = fault
+            .map(|fault| &*fault.0)
+            .or(grpc.as_ref().map(|grpc| &*grpc.message));
         let servers = match &grpc {
             Some(grpc) => grpc.servers,
             None => status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE,

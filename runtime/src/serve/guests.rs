@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,35 +13,25 @@ use axum::http::{Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
-<<<<<<< HEAD
-use infer_core::{Error, ErrorKind, Result, clip};
-=======
 use infer_core::{Error, ErrorKind, Result, Signature, Tensor, clip};
->>>>>>> serve
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::backends::Backends;
 use crate::config::Limits;
-<<<<<<< HEAD
-use crate::guest::{Answering, End, Guest, Instance, Outcome, Stopper};
-use crate::nn::usage::Limit;
-=======
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
->>>>>>> serve
+use crate::nn::usage::Limit;
 use crate::serve::State;
-use crate::serve::access::{self, Fault, RequestId, Subject};
+use crate::serve::access::{Fault, RequestId, Subject};
 use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
 use crate::serve::counters::{Ending, Instances, Requests};
 use crate::serve::errors::LastErrors;
+use crate::serve::fate::{Arriving, Fate};
 use crate::serve::log::LogStream;
-<<<<<<< HEAD
-use crate::spans;
-=======
 use crate::serve::repository::View;
->>>>>>> serve
+use crate::spans;
 
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
@@ -57,6 +46,7 @@ pub(crate) struct ServedGuest {
     pub(crate) admission: Admission,
     pub(crate) requests: Requests,
     pub(crate) instances: Instances,
+    errors: Arc<LastErrors>,
 }
 
 /// Guests by their routes.
@@ -69,7 +59,7 @@ impl Guests {
     /// cannot be served.
     pub(crate) fn new(
         guests: impl Iterator<Item = (GuestConfig, Guest)>,
-        backends: &Arc<Backends>,
+        (backends, errors): (&Arc<Backends>, &Arc<LastErrors>),
     ) -> Result<Guests> {
         let mut served: Vec<Arc<ServedGuest>> = Vec::new();
         for (config, guest) in guests {
@@ -96,6 +86,7 @@ impl Guests {
                 guest,
                 requests: Requests::default(),
                 instances: Instances::default(),
+                errors: errors.clone(),
             }));
         }
         Ok(Guests(served))
@@ -180,10 +171,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     let answered = answer(&state, &guest, request).await;
     let mut response = answered.unwrap_or_else(|error| {
         guest.refused(&error, started.elapsed());
-        let mut response = refusal(&error);
-        let fault = Fault(error.to_string().into());
-        response.extensions_mut().insert(fault);
-        response
+        told(&error)
     });
     let subject = Subject(guest.config.name.as_str().into());
     response.extensions_mut().insert(subject);
@@ -198,64 +186,27 @@ async fn answer(
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
     check_length(&request, most)?;
     let started = Instant::now();
-    let id = access::id(&request);
     let permit = guest.enter(started).await?;
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
-<<<<<<< HEAD
-    let instance = guest.instance(state, &id, permit);
-    let begun = Instant::now();
-    let Answering {
-        response,
-        outcome,
-        stop,
-    } = guest.guest.answer(instance, request)?;
-    let (watched, errors) = (guest.clone(), state.errors.clone());
-    let gone = Arc::new(AtomicBool::new(false));
-    let is_gone = gone.clone();
-    let (tell, told) = oneshot::channel();
-    let mut watching = Watching {
-        stop: Some(stop),
-        gone,
-        task: tokio::spawn(async move {
-            let outcome = outcome.await;
-            watched.instances.ended(begun.elapsed(), &outcome.usage);
-            // The handler is gone where its client is.
-            let told = told.await.unwrap_or(Ending::Cancelled);
-            let ending = match &outcome.end {
-                End::Exited(_) => told,
-                _ if is_gone.load(Ordering::Relaxed) => Ending::Cancelled,
-                End::TimedOut(_) => Ending::Timeout,
-                End::Trapped(_) => Ending::Trapped,
-                End::Failed(_) => Ending::Failed,
-            };
-            watched.ended(ending, (&outcome.end, &id, &errors));
-            watched.requests.ended(ending, started.elapsed());
-            outcome
-        }),
-    };
-    let response = response.await;
-    // The task waits for it.
-    let _ = tell.send(match &response {
-        Ok(Ok(_)) => Ending::Ok,
-        Ok(Err(_)) | Err(_) => Ending::Failed,
-    });
-    match response {
-=======
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started);
     match watching.answer(response).await {
->>>>>>> serve
         Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
         Ok(Err(error)) => {
             watching.stop = None;
-            let mut response = refusal(&error);
-            let fault = Fault(error.to_string().into());
-            response.extensions_mut().insert(fault);
-            Ok(response)
+            Ok(told(&error))
         }
         // It ended without a response, which has been logged and counted.
         Err(error) => Ok(refusal(&error)),
     }
+}
+
+/// A refusal with what the log is to say of it.
+fn told(error: &Error) -> Response<Body> {
+    let mut response = refusal(error);
+    let fault = Fault(error.to_string().into());
+    response.extensions_mut().insert(fault);
+    response
 }
 
 /// Refuses early what is known to be too long.
@@ -287,38 +238,14 @@ fn no_answer(end: End) -> Error {
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
+        End::Exited(_) => Error::new(
+            ErrorKind::RuntimeError,
+            "the guest ended without a response",
+        ),
     }
 }
 
 impl ServedGuest {
-<<<<<<< HEAD
-    /// Waits for a place.
-    async fn enter(&self, since: Instant) -> Result<Permit> {
-        let _span = spans::queue();
-        let mut arriving = Arriving {
-            requests: &self.requests,
-            since,
-            left: true,
-        };
-        let entered = self.admission.enter().await;
-        arriving.left = false;
-        self.requests.waited(since.elapsed());
-        entered
-    }
-
-    /// Counts a request that got no instance.
-    fn refused(&self, error: &Error, took: Duration) {
-        self.requests.ended(Ending::of(error), took);
-        match error.kind() {
-            ErrorKind::Busy => self.instances.hit(Limit::Queue),
-            ErrorKind::TooLarge => self.instances.hit(Limit::Body),
-            _ => {}
-        }
-    }
-
-    fn instance(&self, state: &State, id: &RequestId, permit: Permit) -> Instance {
-=======
     /// What it can be asked for.
     pub(crate) fn role(&self) -> Role {
         self.guest.role()
@@ -343,9 +270,8 @@ impl ServedGuest {
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>> {
         let (started, name) = (Instant::now(), &self.config.name);
-        let permit = self.admission.enter().await;
-        let permit = permit.inspect_err(|_| self.requests.ended(false, started.elapsed()))?;
-        self.requests.waited(started.elapsed());
+        let permit = self.enter(started).await;
+        let permit = permit.inspect_err(|error| self.refused(error, started.elapsed()))?;
         let asked = self
             .guest
             .transform(self.instance(permit), signature, inputs)?;
@@ -383,19 +309,41 @@ impl ServedGuest {
             outcome,
             stop,
         } = asked;
-        let watched = self.clone();
+        let (watched, id, begun) = (self.clone(), RequestId::current(), Instant::now());
+        let fate = Arc::new(Fate::new(self.clone(), started));
+        let settled = fate.clone();
         let task = tokio::spawn(async move {
             let outcome = outcome.await;
-            watched.ended(&outcome, started.elapsed());
+            watched.instances.ended(begun.elapsed(), &outcome.usage);
+            watched.ended(&outcome.end, &id, settled.client_is_gone());
+            settled.ended(&outcome.end);
             outcome
         });
         let stop = Some(stop);
-        (answer, Watching { stop, task })
+        (answer, Watching { stop, fate, task })
     }
 
-    fn instance(&self, permit: impl Send + 'static) -> Instance {
->>>>>>> serve
-        let config = &self.config;
+    /// Waits for a place.
+    async fn enter(&self, since: Instant) -> Result<Permit> {
+        let _span = spans::queue();
+        let arriving = Arriving::new(&self.requests, since);
+        let entered = self.admission.enter().await;
+        arriving.entered();
+        entered
+    }
+
+    /// Counts a request that got no instance.
+    fn refused(&self, error: &Error, took: Duration) {
+        self.requests.ended(Ending::of(error), took);
+        match error.kind() {
+            ErrorKind::Busy => self.instances.hit(Limit::Queue),
+            ErrorKind::TooLarge => self.instances.hit(Limit::Body),
+            _ => {}
+        }
+    }
+
+    fn instance(&self, permit: Permit) -> Instance {
+        let (config, id) = (&self.config, RequestId::current());
         let mut instance = Instance::new(
             vec![config.name.clone()],
             self.view.registry(),
@@ -406,21 +354,21 @@ impl ServedGuest {
             timeout: config.limits.timeout.or(Some(GuestConfig::TIMEOUT)),
             ..config.limits.clone()
         };
-        instance.stdout = Box::new(LogStream::new(&config.name, id, "stdout"));
-        instance.stderr = Box::new(LogStream::new(&config.name, id, "stderr"));
+        instance.stdout = Box::new(LogStream::new(&config.name, &id, "stdout"));
+        instance.stderr = Box::new(LogStream::new(&config.name, &id, "stderr"));
         instance.permit = Some(Box::new(permit));
         instance
     }
 
     /// Says how an instance ended, if that was not well.
-    fn ended(&self, ending: Ending, (end, id, errors): (&End, &RequestId, &LastErrors)) {
+    fn ended(&self, end: &End, id: &RequestId, client_is_gone: bool) {
         let (guest, request_id) = (&self.config.name, id.as_str());
-        if ending == Ending::Cancelled {
-            tracing::info!(guest, request_id, "stopped, its client went away");
-            return;
-        }
         let text = match end {
             End::Exited(_) => return,
+            _ if client_is_gone => {
+                tracing::info!(guest, request_id, "stopped, its client went away");
+                return;
+            }
             End::TimedOut(time) => {
                 self.instances.hit(Limit::Timeout);
                 format!("stopped at its timeout of {time:?}")
@@ -430,38 +378,38 @@ impl ServedGuest {
                 error.to_string()
             }
         };
-        tracing::warn!(guest, request_id, "{text}");
-        errors.add((request_id, guest), &text);
+        self.failed(id, &text);
     }
-}
 
-/// A request that waits for a place. One whose client leaves meanwhile is counted.
-struct Arriving<'a> {
-    requests: &'a Requests,
-    since: Instant,
-    left: bool,
-}
-
-impl Drop for Arriving<'_> {
-    fn drop(&mut self) {
-        if self.left {
-            let took = self.since.elapsed();
-            self.requests.ended(Ending::Cancelled, took);
-        }
+    /// Says what went wrong in it.
+    fn failed(&self, id: &RequestId, text: &str) {
+        let (guest, request_id) = (&self.config.name, id.as_str());
+        tracing::warn!(guest, request_id, "{text}");
+        self.errors.add((request_id, guest), text);
     }
 }
 
 /// An instance that goes on, and is stopped when its client has gone.
 struct Watching {
     stop: Option<Stopper>,
-    gone: Arc<AtomicBool>,
+    fate: Arc<Fate>,
     task: JoinHandle<Outcome>,
 }
 
 impl Watching {
     /// What the instance answers, or how it ended without. Its end is waited for too: an engine that keeps its thread
     /// keeps the sender of its answer.
-    async fn answer<T>(&mut self, mut answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
+    async fn answer<T>(&mut self, answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
+        let answer = self.received(answer).await;
+        self.fate.answered(match &answer {
+            Ok(Ok(_)) => Ending::Ok,
+            Ok(Err(error)) => Ending::of(error),
+            Err(_) => Ending::Failed,
+        });
+        answer
+    }
+
+    async fn received<T>(&mut self, mut answer: oneshot::Receiver<Result<T>>) -> Result<Result<T>> {
         let outcome = tokio::select! {
             biased;
             Ok(answer) = &mut answer => return Ok(answer),
@@ -473,7 +421,14 @@ impl Watching {
         let outcome = outcome.map_err(|error| {
             Error::new(ErrorKind::RuntimeError, "the host failed").with_source(error)
         });
-        Err(no_answer(outcome?.end))
+        let end = outcome?.end;
+        let exited = matches!(end, End::Exited(_));
+        let error = no_answer(end);
+        if exited {
+            let guest = self.fate.guest();
+            guest.failed(&RequestId::current(), &error.to_string());
+        }
+        Err(error)
     }
 }
 
@@ -482,7 +437,7 @@ impl Drop for Watching {
         if let Some(stop) = self.stop.take()
             && !self.task.is_finished()
         {
-            self.gone.store(true, Ordering::Relaxed);
+            self.fate.left();
             stop.stop();
         }
     }
@@ -503,8 +458,9 @@ impl http_body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            // It may still have something to do, up to its timeout.
+        let over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if over || self.body.is_end_stream() {
+            // The client has not gone. The instance may still have something to do, up to its timeout.
             self.watching.stop = None;
         }
         polled

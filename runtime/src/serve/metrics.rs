@@ -291,7 +291,7 @@ type OfGuests = (
 /// What is counted of guests.
 const OF_GUESTS: &[OfGuests] = &[
     (
-        "infer_guest_instances",
+        "infer_guest_instances_running",
         "Instances of the guest now",
         MetricType::GAUGE,
         |guest| guest.admission.running() as f64,
@@ -376,7 +376,7 @@ fn server(state: &State, families: &mut Vec<MetricFamily>) {
         .iter()
         .map(|(what, there)| gauge(&[("listener", what)], there.open() as f64));
     families.push(family(
-        "infer_connections",
+        "infer_connections_open",
         "Connections now",
         MetricType::GAUGE,
         open.collect(),
@@ -402,7 +402,11 @@ fn server(state: &State, families: &mut Vec<MetricFamily>) {
         requests.collect(),
     ));
     for (name, help, sent) in [
-        ("infer_received_bytes_total", "Bytes of requests' bodies", false),
+        (
+            "infer_received_bytes_total",
+            "Bytes of requests' bodies",
+            false,
+        ),
         ("infer_sent_bytes_total", "Bytes of responses' bodies", true),
     ] {
         let bytes = sockets.iter().map(|(what, there)| {

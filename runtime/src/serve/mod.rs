@@ -9,6 +9,7 @@ mod admission;
 pub mod config;
 mod counters;
 mod errors;
+mod fate;
 mod file;
 mod guests;
 mod listen;
@@ -16,11 +17,8 @@ mod log;
 mod metrics;
 mod page;
 mod repository;
-<<<<<<< HEAD
-mod trace;
-=======
 mod served;
->>>>>>> serve
+mod trace;
 mod v2;
 
 use std::net::SocketAddr;
@@ -38,15 +36,15 @@ use crate::backends::Backends;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::guest::Guest;
-use config::{GuestConfig, ServeConfig};
-pub use file::ServeFile;
-pub use trace::Traces;
 use access::Watch;
+use config::{GuestConfig, ServeConfig};
 use counters::Connections;
 use errors::LastErrors;
+pub use file::ServeFile;
 use guests::Guests;
 use listen::Listening;
 use repository::{Repository, Stage};
+pub use trace::Traces;
 
 /// What the pool keeps of an instance's memory, in bytes: a tensor of a picture, read twice.
 const KEPT_MEMORY: usize = 4 << 20;
@@ -83,8 +81,9 @@ impl State {
         Watch {
             connections: connections.map_or_else(Arc::default, |(_, found)| found.clone()),
             errors: self.errors.clone(),
-            // Whoever reads figures every second would fill the log.
+            // Whoever reads figures every second would fill the log and the traces.
             log: self.config.access_log && what != METRICS,
+            trace: what != METRICS,
         }
     }
 
@@ -127,7 +126,9 @@ impl Server {
             Some(address) => Some(listen::bind(address, "--metrics").await?),
             None => None,
         };
-        let guests = Guests::new(config.guests.iter().cloned().zip(guests), &backends)?;
+        let errors = Arc::default();
+        let guests = config.guests.iter().cloned().zip(guests);
+        let guests = Guests::new(guests, (&backends, &errors))?;
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
@@ -138,7 +139,7 @@ impl Server {
             guests,
             repository,
             started: Instant::now(),
-            errors: Arc::default(),
+            errors,
             sockets: SOCKETS.map(|what| (what, Arc::default())).to_vec(),
             stopping: AtomicBool::new(false),
             config,

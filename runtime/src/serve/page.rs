@@ -109,6 +109,8 @@ struct ListenerStatus {
 #[derive(Serialize)]
 struct ModelStatus {
     name: String,
+    /// Whether it is a guest, which is among those too, with its figures.
+    guest: bool,
     state: &'static str,
     error: Option<String>,
     backend: Option<&'static str>,
@@ -159,7 +161,12 @@ impl Status {
                 })
                 .collect(),
             models: state.repository.entries().iter().map(model).collect(),
-            guests: state.guests.all().iter().map(|found| guest(found)).collect(),
+            guests: state
+                .guests
+                .all()
+                .iter()
+                .map(|found| guest(found))
+                .collect(),
             errors: state.errors.all(),
         }
     }
@@ -173,17 +180,19 @@ fn model(entry: &Entry) -> ModelStatus {
         Stage::Failed(error) => ("failed", Some(error.report())),
     };
     let (placed, calls) = (entry.placed(), entry.statistics());
-    let scheduling = &entry.config().selection.scheduling;
+    let scheduling = entry.config().map(|config| &config.selection.scheduling);
+    let batching = scheduling.and_then(|scheduling| scheduling.batching);
     ModelStatus {
         name: entry.name().to_owned(),
+        guest: entry.config().is_none(),
         state,
         error: error.map(|text| infer_core::clip_to(&text, 400).to_owned()),
         backend: placed.as_ref().map(|placed| placed.backend),
         device: placed.as_ref().map(|placed| placed.device.clone()),
         precision: placed.as_ref().map(|placed| placed.precision.clone()),
-        max_batch: scheduling.batching.map(|batching| batching.max_batch.get()),
+        max_batch: batching.map(|batching| batching.max_batch.get()),
         waiting: calls.waiting,
-        queue: scheduling.queue,
+        queue: scheduling.map_or(0, |scheduling| scheduling.queue),
         succeeded: calls.succeeded,
         failed: calls.failed,
         runs: calls.runs,
@@ -227,7 +236,15 @@ mod tests {
             assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1);
             assert!(inside(element).len() > 100, "{element}");
         }
-        for outside in ["http:", "https:", "src=", "@import", "url(", "innerHTML", " style="] {
+        for outside in [
+            "http:",
+            "https:",
+            "src=",
+            "@import",
+            "url(",
+            "innerHTML",
+            " style=",
+        ] {
             assert!(!PAGE.contains(outside), "`{outside}`");
         }
         assert!(POLICY.contains("default-src 'none'") && !POLICY.contains("unsafe"));

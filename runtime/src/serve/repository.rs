@@ -11,22 +11,14 @@ use infer_models::{ModelStore, check_name};
 
 use crate::backends::Backends;
 use crate::engine::Engine;
-<<<<<<< HEAD
-use crate::nn::info;
-use crate::open::load_model;
-use crate::registry::{Model, Registry};
+use crate::guest::Role;
+use crate::registry::Registry;
 use crate::scheduler::{Counters, Statistics};
 use crate::serve::config::ModelConfig;
 use crate::serve::counters::Requests;
-use crate::spans;
-use crate::tune::inputs;
-=======
-use crate::guest::Role;
-use crate::registry::Registry;
-use crate::serve::config::ModelConfig;
 use crate::serve::guests::ServedGuest;
 use crate::serve::served::Served;
->>>>>>> serve
+use crate::spans;
 
 /// The models, by the names that they are served under.
 pub(crate) struct Repository {
@@ -105,7 +97,8 @@ impl View {
 
     fn change(&self, entries: &[Entry]) {
         let mut registry = Registry::default();
-        for entry in entries {
+        let models = entries.iter().filter(|entry| entry.is_model());
+        for entry in models {
             let granted = self.granted.as_ref();
             if granted.is_some_and(|names| !names.contains(&entry.name)) {
                 registry.withhold(&entry.name);
@@ -137,22 +130,6 @@ impl Repository {
     ) -> Result<Repository> {
         let mut entries: Vec<Entry> = Vec::new();
         for config in models {
-<<<<<<< HEAD
-            let name = config.reference.resolve(&store)?.name;
-            if entries.iter().any(|entry| entry.name == name) {
-                let message = format!("two models have the name `{name}`");
-                return Err(Error::new(ErrorKind::InvalidArgument, message)
-                    .with_hint("name one of them: --model NAME=REF"));
-            }
-            entries.push(Entry {
-                name,
-                config: config.clone(),
-                stage: RwLock::new(Stage::Unloaded),
-                requests: Requests::default(),
-                calls: Arc::default(),
-                placed: RwLock::default(),
-            });
-=======
             // A model that cannot be found yet may come, under the name that it was given.
             let name = match (config.reference.resolve(&store), &config.reference.name) {
                 (Ok(files), _) => files.name,
@@ -160,7 +137,6 @@ impl Repository {
                 (Err(error), None) => return Err(error),
             };
             add(&mut entries, name, Source::Files(Box::new(config.clone())))?;
->>>>>>> serve
         }
         for guest in guests {
             check_granted(
@@ -227,11 +203,7 @@ impl Repository {
         if !matches!(before, Stage::Ready(_)) {
             entry.set(Stage::Loading);
         }
-<<<<<<< HEAD
         match self.loaded(entry) {
-=======
-        match self.loaded(&entry.source) {
->>>>>>> serve
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
                 self.change_views();
@@ -259,22 +231,13 @@ impl Repository {
         Ok(())
     }
 
-<<<<<<< HEAD
     fn loaded(&self, entry: &Entry) -> Result<Ready> {
-        let Entry { config, calls, .. } = entry;
-        let files = config.reference.open(&self.store)?;
-        let model = load_model(&self.backends, &files, &config.selection, calls.clone())?;
-        let model = Arc::new(model);
-        if config.warm_up {
-            warm_up(&model)?;
-        }
-        let information = Arc::new(info::model(&model, Some(&files))?);
-=======
-    fn loaded(&self, source: &Source) -> Result<Ready> {
->>>>>>> serve
         Ok(Ready {
-            model: match source {
-                Source::Files(config) => Served::load(&self.backends, &self.store, config)?,
+            model: match &entry.source {
+                Source::Files(config) => {
+                    let calls = entry.calls.clone();
+                    Served::load(&self.backends, (&self.store, config), calls)?
+                }
                 Source::Guest(guest) => Served::describe(guest)?,
             },
             since: Instant::now(),
@@ -303,6 +266,11 @@ impl Entry {
         &self.name
     }
 
+    /// Whether it is no guest.
+    fn is_model(&self) -> bool {
+        matches!(self.source, Source::Files(_))
+    }
+
     pub(crate) fn stage(&self) -> Stage {
         self.stage
             .read()
@@ -310,20 +278,26 @@ impl Entry {
             .clone()
     }
 
-    /// Its settings.
-    pub(crate) fn config(&self) -> &ModelConfig {
-        &self.config
+    /// Its settings, where it is no guest.
+    pub(crate) fn config(&self) -> Option<&ModelConfig> {
+        match &self.source {
+            Source::Files(config) => Some(config),
+            Source::Guest(_) => None,
+        }
     }
 
     /// What became of all calls, and how many wait now.
     pub(crate) fn statistics(&self) -> Statistics {
         match self.stage() {
-            Stage::Ready(ready) => ready.model.statistics(),
+            Stage::Ready(ready) => match ready.model.model() {
+                Some(model) => model.statistics(),
+                None => self.calls.read(0),
+            },
             _ => self.calls.read(0),
         }
     }
 
-    /// Where it runs, or did when it was last loaded.
+    /// Where an engine runs it, or did when it was last loaded.
     pub(crate) fn placed(&self) -> Option<Arc<Placed>> {
         self.placed
             .read()
@@ -332,10 +306,12 @@ impl Entry {
     }
 
     fn set(&self, stage: Stage) {
-        if let Stage::Ready(ready) = &stage {
-            let placement = ready.model.placement();
+        if let Stage::Ready(ready) = &stage
+            && let Some(model) = ready.model.model()
+        {
+            let placement = model.placement();
             *self.placed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Placed {
-                backend: ready.model.backend(),
+                backend: model.backend(),
                 device: placement.device.to_string(),
                 precision: placement.precision.to_string(),
             }));
@@ -384,6 +360,9 @@ fn add(entries: &mut Vec<Entry>, name: String, source: Source) -> Result<()> {
         name,
         source,
         stage: RwLock::new(Stage::Unloaded),
+        requests: Requests::default(),
+        calls: Arc::default(),
+        placed: RwLock::default(),
     });
     Ok(())
 }

@@ -80,6 +80,7 @@ impl Traces {
     {
         OpenTelemetryLayer::new(self.provider.tracer(SERVICE))
             .with_location(false)
+            .with_target(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_filter(filter_fn(|metadata| metadata.target() == TARGET))
@@ -116,7 +117,7 @@ pub(crate) fn request<B>(request: &Request<B>) -> Span {
 
 /// Enters a response's status.
 pub(crate) fn answered(span: &Span, status: StatusCode) {
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("otel.status_code", "error");
     }

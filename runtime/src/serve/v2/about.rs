@@ -72,7 +72,9 @@ fn platform(ready: &Ready) -> String {
 }
 
 fn tensor(info: &TensorInfo) -> TensorMetadata {
-    let size = |dimension: &Option<usize>| dimension.map_or(-1, |size| size.try_into().unwrap_or(i64::MAX));
+    let size = |dimension: &Option<usize>| {
+        dimension.map_or(-1, |size| size.try_into().unwrap_or(i64::MAX))
+    };
     TensorMetadata {
         name: info.name.clone(),
         datatype: datatype::name(info.dtype),
@@ -172,14 +174,14 @@ pub(crate) fn statistics(entry: &Entry) -> ModelStatistics {
     ModelStatistics {
         name: entry.name().to_owned(),
         version: VERSION,
-        inference_count: calls.succeeded,
+        inference_count: calls.inferences,
         execution_count: calls.runs,
         inference_stats: InferenceStatistics {
             success: Counted::new(success, requests.succeeding()),
             fail: Counted::new(failures.sum(), Duration::ZERO),
             queue: Counted::new(success, calls.queueing + requests.waiting()),
             compute_input: Counted::new(success, requests.reading()),
-            compute_infer: Counted::new(success, calls.computing),
+            compute_infer: Counted::new(success, calls.executing),
             compute_output: Counted::new(success, requests.writing()),
         },
     }

@@ -47,7 +47,10 @@ impl Denied {
 }
 
 /// Whether a request with this `authorization` may change models.
-pub(crate) fn check(control: &ModelControl, authorization: Option<&str>) -> std::result::Result<(), Denied> {
+pub(crate) fn check(
+    control: &ModelControl,
+    authorization: Option<&str>,
+) -> std::result::Result<(), Denied> {
     let expected = match control {
         ModelControl::Off => return Err(Denied::Off),
         ModelControl::On(None) => return Ok(()),
@@ -73,11 +76,14 @@ const UNLOAD_DEPENDENTS: &str = "unload_dependents";
 /// # Errors
 /// `UnsupportedOperation`, with the first such parameter.
 pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<()> {
-    names.find(|name| *name != UNLOAD_DEPENDENTS).map_or(Ok(()), |name| {
-        let name = infer_core::clip(name);
-        let message = format!("models are loaded as the server was told, not by the parameter `{name}`");
-        Err(Error::new(ErrorKind::UnsupportedOperation, message))
-    })
+    names
+        .find(|name| *name != UNLOAD_DEPENDENTS)
+        .map_or(Ok(()), |name| {
+            let name = infer_core::clip(name);
+            let message =
+                format!("models are loaded as the server was told, not by the parameter `{name}`");
+            Err(Error::new(ErrorKind::UnsupportedOperation, message))
+        })
 }
 
 /// Changes a model, on a thread that may block.
@@ -85,7 +91,10 @@ pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> 
 /// # Errors
 /// Those of loading, `NotFound` for a model that there is not.
 pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
-    tracing::info!("model `{}`: {change:?} by a request", infer_core::clip(&model));
+    tracing::info!(
+        "model `{}`: {change:?} by a request",
+        infer_core::clip(&model)
+    );
     let state = state.clone();
     let work = move || match change {
         Change::Load => state.repository.load(&model),
@@ -104,7 +113,10 @@ mod tests {
     #[test]
     fn only_who_carries_the_token_may() {
         let token = ModelControl::On(Some("secret".to_owned()));
-        assert_eq!(check(&ModelControl::Off, Some("Bearer secret")), Err(Denied::Off));
+        assert_eq!(
+            check(&ModelControl::Off, Some("Bearer secret")),
+            Err(Denied::Off)
+        );
         assert_eq!(check(&ModelControl::On(None), None), Ok(()));
         assert_eq!(check(&token, None), Err(Denied::NoToken));
         assert_eq!(check(&token, Some("Basic secret")), Err(Denied::NoToken));

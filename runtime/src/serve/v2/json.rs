@@ -45,8 +45,7 @@ pub(crate) fn read(name: &str, dtype: Dtype, shape: Vec<usize>, data: &RawValue)
         return Err(invalid(format!("expected {count} elements, got {got}")));
     }
     let bytes = elements.bytes;
-    Tensor::new(dtype, shape, bytes.into())
-        .map_err(|error| invalid(error.to_string()))
+    Tensor::new(dtype, shape, bytes.into()).map_err(|error| invalid(error.to_string()))
 }
 
 /// Writes a tensor's elements as a flat list.
@@ -70,11 +69,17 @@ pub(crate) fn write(name: &str, tensor: &Tensor) -> Result<Box<RawValue>> {
         Dtype::U64 => list(elements(&bytes).map(u64::from_le_bytes)),
         Dtype::I64 => list(elements(&bytes).map(i64::from_le_bytes)),
         Dtype::F32 => {
-            check_finite(name, elements(&bytes).all(|e| f32::from_le_bytes(e).is_finite()))?;
+            check_finite(
+                name,
+                elements(&bytes).all(|e| f32::from_le_bytes(e).is_finite()),
+            )?;
             list(elements(&bytes).map(f32::from_le_bytes))
         }
         Dtype::F64 => {
-            check_finite(name, elements(&bytes).all(|e| f64::from_le_bytes(e).is_finite()))?;
+            check_finite(
+                name,
+                elements(&bytes).all(|e| f64::from_le_bytes(e).is_finite()),
+            )?;
             list(elements(&bytes).map(f64::from_le_bytes))
         }
     };
@@ -99,8 +104,10 @@ fn elements<const SIZE: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; SIZE]>
 
 fn strings(name: &str, tensor: &Tensor) -> Result<Text> {
     let strings = tensor.strings()?;
-    let texts: std::result::Result<Vec<&str>, _> =
-        strings.iter().map(|bytes| std::str::from_utf8(bytes)).collect();
+    let texts: std::result::Result<Vec<&str>, _> = strings
+        .iter()
+        .map(|bytes| std::str::from_utf8(bytes))
+        .collect();
     let texts = texts.map_err(|_| {
         let message = format!("output `{}` has bytes that are no UTF-8", clip(name));
         Error::new(ErrorKind::InvalidArgument, message).with_hint(BINARY)
@@ -114,12 +121,18 @@ fn check_finite(name: &str, finite: bool) -> Result<()> {
     if finite {
         return Ok(());
     }
-    let message = format!("output `{}` is not finite, which JSON does not carry", clip(name));
+    let message = format!(
+        "output `{}` is not finite, which JSON does not carry",
+        clip(name)
+    );
     Err(Error::new(ErrorKind::InvalidArgument, message).with_hint(BINARY))
 }
 
 fn only_binary(what: &str, dtype: Dtype) -> Error {
-    let message = format!("{what} is {}, which JSON does not carry", datatype::name(dtype));
+    let message = format!(
+        "{what} is {}, which JSON does not carry",
+        datatype::name(dtype)
+    );
     Error::new(ErrorKind::InvalidArgument, message).with_hint("send and ask for it as binary data")
 }
 
@@ -220,7 +233,8 @@ impl<'de> Visitor<'de> for List<'_, '_> {
         let rank = elements.shape.len();
         let is_flat = depth == 0 && lists == 0;
         let size = elements.shape.get(depth);
-        let is_nested = size == Some(&(lists + others)) && (others == 0 || lists == 0 && depth + 1 == rank);
+        let is_nested =
+            size == Some(&(lists + others)) && (others == 0 || lists == 0 && depth + 1 == rank);
         match is_flat || is_nested {
             true => Ok(()),
             false => Err(elements.not_nested()),
@@ -337,7 +351,10 @@ mod tests {
         ];
         for (shape, text) in cases {
             let tensor = read("x", Dtype::I32, shape.to_vec(), &raw(text)).expect(text);
-            let flat: Vec<&str> = text.split(['[', ']', ',']).filter(|part| !part.is_empty()).collect();
+            let flat: Vec<&str> = text
+                .split(['[', ']', ','])
+                .filter(|part| !part.is_empty())
+                .collect();
             let written = write("x", &tensor).expect("valid");
             assert_eq!(written.get(), format!("[{}]", flat.join(",")));
         }
@@ -365,11 +382,20 @@ mod tests {
             let error = read("x", dtype, vec![2], &raw(text)).expect_err(text);
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
-        let nested = ["[[1],[2,3,4]]", "[1,[2],3,4]", "[[1,2],3,4]", "[[[1,2],[3,4]]]", "[[],[1,2,3,4]]"];
+        let nested = [
+            "[[1],[2,3,4]]",
+            "[1,[2],3,4]",
+            "[[1,2],3,4]",
+            "[[[1,2],[3,4]]]",
+            "[[],[1,2,3,4]]",
+        ];
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         for text in nested.into_iter().chain([&*deep]) {
             let error = read("x", Dtype::I32, vec![2, 2], &raw(text)).expect_err("another nesting");
-            assert!(error.to_string().contains("nested as the shape [2, 2]"), "{error}");
+            assert!(
+                error.to_string().contains("nested as the shape [2, 2]"),
+                "{error}"
+            );
         }
         let infinite = Tensor::new(Dtype::F32, vec![1], f32::NAN.to_le_bytes().to_vec().into());
         assert!(write("x", &infinite.expect("valid")).is_err());

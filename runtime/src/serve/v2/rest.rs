@@ -194,8 +194,11 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let request: RequestJson<'_> = serde_json::from_slice(&body[..head]).map_err(|error| {
-        Error::new(ErrorKind::InvalidArgument, "the request is no JSON of the protocol's")
-            .with_source(error)
+        Error::new(
+            ErrorKind::InvalidArgument,
+            "the request is no JSON of the protocol's",
+        )
+        .with_source(error)
     })?;
     let mut rest = body.slice(head..);
     let inputs = request.inputs.into_iter().map(|input| {
@@ -224,7 +227,10 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
             inputs,
             outputs: names,
         },
-        timeout: parameters.timeout.filter(|time| *time > 0).map(Duration::from_micros),
+        timeout: parameters
+            .timeout
+            .filter(|time| *time > 0)
+            .map(Duration::from_micros),
         binary,
         all_binary: parameters.binary_data_output.unwrap_or(false),
     })
@@ -241,7 +247,10 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
     if let Some(parameters) = parameters {
         parameters.check("input", &input.name)?;
     }
-    match (input.data, parameters.and_then(|parameters| parameters.binary_data_size)) {
+    match (
+        input.data,
+        parameters.and_then(|parameters| parameters.binary_data_size),
+    ) {
         (Some(data), None) => json::read(&input.name, dtype, shape, data),
         (None, Some(size)) if size <= rest.len() => {
             let bytes = rest.split_to(size);
@@ -251,8 +260,12 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
             "expected {size} bytes of binary data, got {}",
             rest.len()
         ))),
-        (Some(_), Some(_)) => Err(invalid("expected `data` or `binary_data_size`, got both".to_owned())),
-        (None, None) => Err(invalid("expected `data` or `binary_data_size`, got neither".to_owned())),
+        (Some(_), Some(_)) => Err(invalid(
+            "expected `data` or `binary_data_size`, got both".to_owned(),
+        )),
+        (None, None) => Err(invalid(
+            "expected `data` or `binary_data_size`, got neither".to_owned(),
+        )),
     }
 }
 
@@ -262,7 +275,9 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
 /// `InvalidArgument` for a negative one, and for more than any model has.
 pub(crate) fn shape(dimensions: &[i64]) -> Result<Vec<usize>> {
     crate::nn::state::check_rank(dimensions.len())?;
-    let sizes = dimensions.iter().map(|&dimension| usize::try_from(dimension));
+    let sizes = dimensions
+        .iter()
+        .map(|&dimension| usize::try_from(dimension));
     sizes.collect::<std::result::Result<_, _>>().map_err(|_| {
         let message = format!("expected dimensions of 0 or more, got {dimensions:?}");
         Error::new(ErrorKind::InvalidArgument, message)
@@ -339,16 +354,17 @@ pub(crate) fn refusal(error: &Error) -> Response<Body> {
         error: String,
     }
     let mut text = error.report();
+    let fault = Fault(text.as_str().into());
     if let Some(hint) = error.hint() {
         text.push_str(&format!(" ({hint})"));
     }
     let json = to_json(&Refusal { error: text }).unwrap_or_default();
     let status = status(error.kind());
     let mut response = json_response(status, json);
+    response.extensions_mut().insert(fault);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    response.extensions_mut().insert(Fault(error.report().into()));
     response
 }
