@@ -212,6 +212,27 @@ fn a_photo_is_what_it_is() {
     );
 }
 
+#[test]
+fn a_model_that_is_not_loaded_may_be_tried_again() {
+    let models = ["identity-f32", "add"].map(|name| test_model(name).to_string_lossy().into_owned());
+    let [identity, add] = &models;
+    let args = ["--backend", "tract", "--model", identity, "--model", add, "--allow-model-control"];
+    let server = Server::start(&args);
+    let change = |change: &str| server.post(&format!("/v2/repository/models/identity-f32/{change}"), b"{}");
+    assert_eq!(change("unload").status, 200);
+    let answer = server.post(INFER, b"{}");
+    refused("a model that is not loaded", &answer, 503, "not loaded");
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(server.get("/v2/models/identity-f32/ready").status, 503);
+    refused("its metadata", &server.get("/v2/models/identity-f32"), 503, "not loaded");
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    let index = server.post("/v2/repository/index", br#"{"ready":true}"#);
+    let expected = json!([{"name": "add", "version": "1", "state": "READY", "reason": ""}]);
+    assert_eq!(serde_json::from_slice::<Value>(&index.body).expect("JSON"), expected);
+    assert_eq!(change("load").status, 200);
+    well(&server);
+}
+
 /// A server for requests that are wrong.
 fn serve_few() -> Server {
     let models =
@@ -295,13 +316,13 @@ fn wrong_json_is_told_what_is_wrong() {
         ("null", "null".to_owned(), "JSON"),
         ("more behind it", format!("{} x", with_input("[1]", r#""data":[1]"#)), "JSON"),
         ("bytes that are no text", "\u{0}".to_owned(), "JSON"),
-        ("no inputs", "{}".to_owned(), "inputs"),
+        ("no inputs", "{}".to_owned(), "missing input `x`"),
         ("empty inputs", r#"{"inputs":[]}"#.to_owned(), "missing input `x`"),
         ("neither", with_input("[1]", r#""parameters":{}"#), "neither"),
         ("both", with_input("[1]", r#""data":[1],"parameters":{"binary_data_size":4}"#), "both"),
         ("data that is null", with_input("[1]", r#""data":null"#), "`x`"),
         ("a negative size", with_input("[-1]", r#""data":[1]"#), "-1"),
-        ("a size that is no whole number", with_input("[1.5]", r#""data":[1]"#), "1.5"),
+        ("a size that is no whole number", with_input("[1.5]", r#""data":[1]"#), "JSON"),
         ("a huge size", with_input("[18446744073709551616]", r#""data":[1]"#), "JSON"),
         ("a large size", with_input("[4611686018427387904]", r#""data":[1]"#), "`x`"),
         ("sizes that overflow", with_input("[4294967296,4294967296,4294967296]", r#""data":[]"#), "overflow"),
@@ -315,14 +336,14 @@ fn wrong_json_is_told_what_is_wrong() {
         ("uneven rows", with_input("[2,2]", r#""data":[[1],[2,3,4]]"#), "nested"),
         ("a number that no float holds", with_input("[1]", r#""data":[1e39]"#), "FP32"),
         ("lists 100 deep", deep(100), "nested"),
-        ("lists 1,000,000 deep", deep(1_000_000), "JSON"),
+        ("lists 1,000,000 deep", deep(1_000_000), "nested"),
         ("a datatype that there is not", r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FLOAT","data":[1]}]}"#.to_owned(), "FP32"),
         ("another datatype", r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT64","data":[1]}]}"#.to_owned(), "f32"),
         ("a name twice", format!(r#"{{"inputs":[{0},{0}]}}"#, r#"{"name":"x","shape":[1],"datatype":"FP32","data":[1]}"#), "twice"),
         ("a long name", format!(r#"{{"inputs":[{{"name":"{long}","shape":[1],"datatype":"FP32","data":[1]}}]}}"#), "unknown input"),
         ("a long datatype", format!(r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"{long}","data":[1]}}]}}"#), "FP32"),
         ("100,001 inputs", many, "input"),
-        ("a timeout that is none", r#"{"parameters":{"timeout":"soon"},"inputs":[]}"#.to_owned(), "timeout"),
+        ("a timeout that is none", r#"{"parameters":{"timeout":"soon"},"inputs":[]}"#.to_owned(), "JSON"),
         ("an unknown output", r#"{"outputs":[{"name":"z"}],"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}"#.to_owned(), "unknown output `z`"),
         ("shared memory", with_input("[1]", r#""parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}"#), "shared memory"),
     ];

@@ -37,8 +37,8 @@ def same(datatype, got, expected):
     """Fails unless two tensors are the same, bit for bit."""
     assert got.shape == expected.shape, f"{datatype}: {got.shape}, not {expected.shape}"
     if datatype == "BYTES":
-        texts = [text.encode() if isinstance(text, str) else text for text in expected.flatten()]
-        assert list(got.flatten()) == texts, f"{datatype}: {got}"
+        texts = [[text.encode() if isinstance(text, str) else text for text in side.flatten()] for side in (got, expected)]
+        assert texts[0] == texts[1], f"{datatype}: {got}"
     else:
         assert got.dtype == expected.dtype, f"{datatype}: {got.dtype}, not {expected.dtype}"
         assert got.tobytes() == expected.tobytes(), f"{datatype}: {got}, not {expected}"

@@ -17,7 +17,7 @@ STATUSES = {
     for name, code in {
         "invalid": "INVALID_ARGUMENT", "not found": "NOT_FOUND", "forbidden": "PERMISSION_DENIED",
         "no token": "UNAUTHENTICATED", "not ready": "UNAVAILABLE", "busy": "RESOURCE_EXHAUSTED",
-        "too long": "RESOURCE_EXHAUSTED", "late": "DEADLINE_EXCEEDED", "unsupported": "UNIMPLEMENTED",
+        "too long": "OUT_OF_RANGE", "late": "DEADLINE_EXCEEDED", "unsupported": "UNIMPLEMENTED",
     }.items()
 }
 FIELDS = {
@@ -130,7 +130,7 @@ def late(side):
     one = np.ones(1, np.float32)
 
     def late_by_the_request():
-        side.fails("late", lambda: side.infer("slow", one, timeout=100_000), "time")
+        side.fails("late", lambda: side.infer("slow", one, timeout=100_000), "deadline")
 
     def late_by_the_call():
         side.fails("late", lambda: side.infer("slow", one, client_timeout=0.1))

@@ -96,7 +96,7 @@ def too_long(side):
 def late(side):
     def late_by_the_request():
         one = np.ones(1, np.float32)
-        side.fails("late", lambda: side.infer("slow", one, timeout=100_000), "time")
+        side.fails("late", lambda: side.infer("slow", one, timeout=100_000), "deadline")
 
     return [late_by_the_request]
 
