@@ -25,9 +25,15 @@ DTYPES = {
     "f16": onnx.FLOAT16,
     "bf16": onnx.BFLOAT16,
     "u8": onnx.UINT8,
+    "u16": onnx.UINT16,
+    "u32": onnx.UINT32,
+    "u64": onnx.UINT64,
+    "i8": onnx.INT8,
+    "i16": onnx.INT16,
     "i32": onnx.INT32,
     "i64": onnx.INT64,
     "bool": onnx.BOOL,
+    "string": onnx.STRING,
 }
 SLOW_SIZE = 4096
 

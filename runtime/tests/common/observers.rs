@@ -30,10 +30,15 @@ fn skipped(variable: &str, without: &str, what: &str) -> bool {
 
 /// Python with the packages, to run a program of `tests/observers`.
 pub fn python() -> Command {
-    let packages = root().join("target/observers/packages.d");
+    python_with("observers")
+}
+
+/// Python with the packages that `scripts/get-WHAT` brings.
+pub fn python_with(what: &str) -> Command {
+    let packages = root().join(format!("target/{what}/packages.d"));
     assert!(
         packages.is_dir(),
-        "`{}` is missing: run scripts/get-observers, or skip it with INFER_SKIP_CLIENTS=1",
+        "`{}` is missing: run scripts/get-{what}, or skip it with INFER_SKIP_CLIENTS=1",
         packages.display()
     );
     let mut python = Command::new("python3");

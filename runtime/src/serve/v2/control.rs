@@ -68,6 +68,24 @@ pub(crate) fn check(
     }
 }
 
+/// The one parameter that means the same with and without: no model depends on another.
+const UNLOAD_DEPENDENTS: &str = "unload_dependents";
+
+/// Fails for parameters that would change what is loaded: that is the operator's to say.
+///
+/// # Errors
+/// `UnsupportedOperation`, with the first such parameter.
+pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+    names
+        .find(|name| *name != UNLOAD_DEPENDENTS)
+        .map_or(Ok(()), |name| {
+            let name = infer_core::clip(name);
+            let message =
+                format!("models are loaded as the server was told, not by the parameter `{name}`");
+            Err(Error::new(ErrorKind::UnsupportedOperation, message))
+        })
+}
+
 /// Changes a model, on a thread that may block.
 ///
 /// # Errors
@@ -106,5 +124,14 @@ mod tests {
         assert_eq!(check(&token, Some("Bearer secre")), Err(Denied::WrongToken));
         assert_eq!(check(&token, Some("bearer secret")), Ok(()));
         assert!(!format!("{token:?}").contains("secret"));
+    }
+
+    #[test]
+    fn parameters_that_are_not_met_are_refused() {
+        assert!(check_parameters(["unload_dependents"].into_iter()).is_ok());
+        let error = check_parameters(["unload_dependents", "config"].into_iter());
+        let error = error.expect_err("it would load another model");
+        assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);
+        assert!(error.to_string().contains("`config`"), "{error}");
     }
 }

@@ -17,6 +17,7 @@ use crate::serve::State;
 use crate::serve::repository::{Entry, Ready};
 use crate::serve::v2::control::{self, Change, Denied};
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
+use crate::serve::v2::rest::no_shared_memory;
 use crate::serve::v2::{about, datatype, rest};
 use generated::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use generated::infer_parameter::ParameterChoice;
@@ -40,6 +41,9 @@ const ENVELOPE: usize = 1 << 20;
 
 /// The parameter by which a client says how long it waits, in microseconds.
 const TIMEOUT: &str = "timeout";
+
+/// The parameter of a tensor that lies in shared memory.
+const SHARED_MEMORY: &str = "shared_memory_region";
 
 /// What is answered by gRPC.
 pub(crate) fn router(state: Arc<State>) -> Router {
@@ -77,12 +81,13 @@ impl Service {
         version: &str,
     ) -> std::result::Result<(&Entry, Arc<Ready>), Status> {
         let entry = self.entry(model, version)?;
-        Ok((entry, ready(entry)?))
+        Ok((entry, entry.ready().map_err(|error| unready(&error))?))
     }
 
-    async fn change<T: Default>(
+    async fn change<'a, T: Default>(
         &self,
-        (model, change): (String, Change),
+        (model, change): (&str, Change),
+        parameters: impl Iterator<Item = &'a String>,
         metadata: &tonic::metadata::MetadataMap,
     ) -> Answer<T> {
         let authorization = metadata.get("authorization");
@@ -93,17 +98,17 @@ impl Service {
                 Denied::Off | Denied::WrongToken => status(&denied.error()),
             },
         )?;
-        let changed = control::change(&self.0, model, change).await;
+        control::check_parameters(parameters.map(String::as_str))
+            .map_err(|error| status(&error))?;
+        let changed = control::change(&self.0, model.to_owned(), change).await;
         changed.map_err(|error| status(&error))?;
         Ok(Response::new(T::default()))
     }
 }
 
 /// A model that is not loaded is for now not available; one that is busy has no room.
-fn ready(entry: &Entry) -> std::result::Result<Arc<Ready>, Status> {
-    entry
-        .ready()
-        .map_err(|error| Status::unavailable(text(&error)))
+fn unready(error: &Error) -> Status {
+    Status::unavailable(text(error))
 }
 
 fn text(error: &Error) -> String {
@@ -192,10 +197,14 @@ impl GrpcInferenceService for Service {
         let request = request.into_inner();
         let entry = self.entry(&request.model_name, &request.model_version)?;
         let mut counted = Counted::new(entry, started);
-        let ready = ready(entry)?;
+        let ready = entry.ready();
+        if ready.is_err() {
+            counted.ends(&ready);
+        }
+        let ready = ready.map_err(|error| unready(&error))?;
         let result = async {
-            let (id, asked) = (request.id.clone(), parameter(&request)?.or(asked));
-            let latest = deadline(&self.0, started, asked);
+            let asked = parameter(&request)?.into_iter().chain(asked).min();
+            let (id, latest) = (request.id.clone(), deadline(&self.0, started, asked));
             let reading = Instant::now();
             let inference = read(request)?;
             entry.requests.read_inputs(reading.elapsed());
@@ -311,17 +320,21 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Answer<RepositoryModelLoadResponse> {
-        let model = request.get_ref().model_name.clone();
-        self.change((model, Change::Load), request.metadata()).await
+        let asked = request.get_ref();
+        let (change, parameters) = ((&*asked.model_name, Change::Load), asked.parameters.keys());
+        self.change(change, parameters, request.metadata()).await
     }
 
     async fn repository_model_unload(
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answer<RepositoryModelUnloadResponse> {
-        let model = request.get_ref().model_name.clone();
-        self.change((model, Change::Unload), request.metadata())
-            .await
+        let asked = request.get_ref();
+        let (change, parameters) = (
+            (&*asked.model_name, Change::Unload),
+            asked.parameters.keys(),
+        );
+        self.change(change, parameters, request.metadata()).await
     }
 
     async fn system_shared_memory_status(
@@ -419,8 +432,17 @@ fn read(request: ModelInferRequest) -> Result<Inference> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
+    let shared = outputs
+        .iter()
+        .find(|output| output.parameters.contains_key(SHARED_MEMORY));
+    if let Some(output) = shared {
+        return Err(no_shared_memory("output", &output.name));
+    }
     let mut raw = raw.into_iter();
     let inputs = inputs.into_iter().map(|input| {
+        if input.parameters.contains_key(SHARED_MEMORY) {
+            return Err(no_shared_memory("input", &input.name));
+        }
         let tensor = tensor(&input, raw.next()).map_err(|error| {
             let message = format!("input `{}`: {error}", clip(&input.name));
             Error::new(error.kind(), message)

@@ -1,4 +1,4 @@
-//! Tensors in JSON: numbers, bools and strings, flat or nested as their shape says.
+//! Tensors in JSON: numbers, bools and strings, in one flat list or nested as their shape says.
 
 use std::fmt;
 
@@ -25,27 +25,33 @@ pub(crate) fn read(name: &str, dtype: Dtype, shape: Vec<usize>, data: &RawValue)
         .iter()
         .try_fold(1usize, |product, &size| product.checked_mul(size))
         .ok_or_else(|| invalid(format!("the dimensions {shape:?} overflow")))?;
+    // Each element takes at least two bytes of text.
+    let most = count.min(data.get().len() / 2);
     let mut elements = Elements {
         dtype,
+        shape: &shape,
         left: count,
-        // Each element takes at least one byte of text.
-        bytes: Vec::with_capacity(count.min(data.get().len()) * dtype.size().unwrap_or(4)),
+        bytes: Vec::with_capacity(most * dtype.size().unwrap_or(4)),
     };
     let mut reader = serde_json::Deserializer::from_str(data.get());
-    Nested(&mut elements)
-        .deserialize(&mut reader)
+    let list = List {
+        elements: &mut elements,
+        depth: 0,
+    };
+    list.deserialize(&mut reader)
         .map_err(|error| invalid(error.to_string()))?;
     if elements.left > 0 {
         let got = count - elements.left;
         return Err(invalid(format!("expected {count} elements, got {got}")));
     }
-    Tensor::new(dtype, shape, elements.bytes.into()).map_err(|error| invalid(error.to_string()))
+    let bytes = elements.bytes;
+    Tensor::new(dtype, shape, bytes.into()).map_err(|error| invalid(error.to_string()))
 }
 
 /// Writes a tensor's elements as a flat list.
 ///
 /// # Errors
-/// `UnsupportedOperation` for what JSON does not carry.
+/// `InvalidArgument` for what JSON does not carry.
 pub(crate) fn write(name: &str, tensor: &Tensor) -> Result<Box<RawValue>> {
     let bytes = tensor.host()?;
     let text = match tensor.dtype() {
@@ -104,7 +110,7 @@ fn strings(name: &str, tensor: &Tensor) -> Result<Text> {
         .collect();
     let texts = texts.map_err(|_| {
         let message = format!("output `{}` has bytes that are no UTF-8", clip(name));
-        Error::new(ErrorKind::UnsupportedOperation, message).with_hint(BINARY)
+        Error::new(ErrorKind::InvalidArgument, message).with_hint(BINARY)
     })?;
     Ok(list(texts.into_iter()))
 }
@@ -119,7 +125,7 @@ fn check_finite(name: &str, finite: bool) -> Result<()> {
         "output `{}` is not finite, which JSON does not carry",
         clip(name)
     );
-    Err(Error::new(ErrorKind::UnsupportedOperation, message).with_hint(BINARY))
+    Err(Error::new(ErrorKind::InvalidArgument, message).with_hint(BINARY))
 }
 
 fn only_binary(what: &str, dtype: Dtype) -> Error {
@@ -131,13 +137,14 @@ fn only_binary(what: &str, dtype: Dtype) -> Error {
 }
 
 /// The elements that have been read.
-struct Elements {
+struct Elements<'a> {
     dtype: Dtype,
+    shape: &'a [usize],
     left: usize,
     bytes: Vec<u8>,
 }
 
-impl Elements {
+impl Elements<'_> {
     fn add<E: de::Error>(&mut self, bytes: &[u8]) -> std::result::Result<(), E> {
         self.left = self
             .left
@@ -148,88 +155,157 @@ impl Elements {
     }
 
     fn integer<E: de::Error>(&mut self, value: i128) -> std::result::Result<(), E> {
-        macro_rules! add_in_range {
-            ($($dtype:ident $type:ty),*) => {
-                match self.dtype {
-                    $(Dtype::$dtype => <$type>::try_from(value).map(|v| self.add(&v.to_le_bytes())).ok(),)*
-                    // As the nearest float, as any other number.
-                    Dtype::F32 => Some(self.add(&(value as f32).to_le_bytes())),
-                    Dtype::F64 => Some(self.add(&(value as f64).to_le_bytes())),
-                    _ => None,
+        macro_rules! in_range {
+            ($type:ty) => {
+                match <$type>::try_from(value) {
+                    Ok(value) => self.add(&value.to_le_bytes()),
+                    Err(_) => Err(self.no(value)),
                 }
             };
         }
-        let added =
-            add_in_range!(U8 u8, U16 u16, U32 u32, U64 u64, I8 i8, I16 i16, I32 i32, I64 i64);
-        added.unwrap_or_else(|| {
-            let dtype = datatype::name(self.dtype);
-            Err(E::custom(format!("{value} is no {dtype}")))
-        })
+        match self.dtype {
+            Dtype::U8 => in_range!(u8),
+            Dtype::U16 => in_range!(u16),
+            Dtype::U32 => in_range!(u32),
+            Dtype::U64 => in_range!(u64),
+            Dtype::I8 => in_range!(i8),
+            Dtype::I16 => in_range!(i16),
+            Dtype::I32 => in_range!(i32),
+            Dtype::I64 => in_range!(i64),
+            // As the nearest float, as any other number.
+            Dtype::F32 => self.add(&(value as f32).to_le_bytes()),
+            Dtype::F64 => self.add(&(value as f64).to_le_bytes()),
+            Dtype::Bool | Dtype::F16 | Dtype::BF16 | Dtype::String => Err(self.no(value)),
+        }
+    }
+
+    fn no<E: de::Error>(&self, value: impl fmt::Display) -> E {
+        E::custom(format!("{value} is no {}", datatype::name(self.dtype)))
+    }
+
+    fn not_nested<E: de::Error>(&self) -> E {
+        E::custom(format!(
+            "expected one flat list or lists nested as the shape {:?} says",
+            self.shape
+        ))
     }
 }
 
-/// A list of lists, or an element.
-struct Nested<'a>(&'a mut Elements);
+/// A list at a depth.
+struct List<'a, 'e> {
+    elements: &'a mut Elements<'e>,
+    depth: usize,
+}
 
-impl<'de> DeserializeSeed<'de> for Nested<'_> {
+impl<'de> DeserializeSeed<'de> for List<'_, '_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<(), D::Error> {
+        from.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for Nested<'_> {
+impl<'de> Visitor<'de> for List<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of {}", datatype::name(self.0.dtype))
+        write!(f, "a list of {}", datatype::name(self.elements.dtype))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<(), A::Error> {
-        while list.next_element_seed(Nested(&mut *self.0))?.is_some() {}
-        Ok(())
+        let List { elements, depth } = self;
+        let (mut lists, mut others) = (0, 0);
+        loop {
+            let mut is_list = false;
+            let item = Item {
+                elements: &mut *elements,
+                depth,
+                is_list: &mut is_list,
+            };
+            if list.next_element_seed(item)?.is_none() {
+                break;
+            }
+            match is_list {
+                true => lists += 1,
+                false => others += 1,
+            }
+        }
+        let rank = elements.shape.len();
+        let is_flat = depth == 0 && lists == 0;
+        let size = elements.shape.get(depth);
+        let is_nested =
+            size == Some(&(lists + others)) && (others == 0 || lists == 0 && depth + 1 == rank);
+        match is_flat || is_nested {
+            true => Ok(()),
+            false => Err(elements.not_nested()),
+        }
+    }
+}
+
+/// What stands in a list: an element, or a list.
+struct Item<'a, 'e> {
+    elements: &'a mut Elements<'e>,
+    /// That of the list that it stands in.
+    depth: usize,
+    is_list: &'a mut bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Item<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Item<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(datatype::name(self.elements.dtype))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> std::result::Result<(), A::Error> {
+        *self.is_list = true;
+        let depth = self.depth + 1;
+        if depth >= self.elements.shape.len() {
+            return Err(self.elements.not_nested());
+        }
+        let elements = self.elements;
+        List { elements, depth }.visit_seq(list)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> std::result::Result<(), E> {
-        match self.0.dtype {
-            Dtype::Bool => self.0.add(&[value.into()]),
-            dtype => Err(E::custom(format!(
-                "{value} is no {}",
-                datatype::name(dtype)
-            ))),
+        match self.elements.dtype {
+            Dtype::Bool => self.elements.add(&[value.into()]),
+            _ => Err(self.elements.no(value)),
         }
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> std::result::Result<(), E> {
-        self.0.integer(value.into())
+        self.elements.integer(value.into())
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> std::result::Result<(), E> {
-        self.0.integer(value.into())
+        self.elements.integer(value.into())
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> std::result::Result<(), E> {
-        match self.0.dtype {
-            Dtype::F32 if (value as f32).is_finite() => self.0.add(&(value as f32).to_le_bytes()),
-            Dtype::F64 => self.0.add(&value.to_le_bytes()),
-            dtype => Err(E::custom(format!(
-                "{value} is no {}",
-                datatype::name(dtype)
-            ))),
+        let single = value as f32;
+        match self.elements.dtype {
+            Dtype::F32 if single.is_finite() => self.elements.add(&single.to_le_bytes()),
+            Dtype::F64 => self.elements.add(&value.to_le_bytes()),
+            _ => Err(self.elements.no(value)),
         }
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<(), E> {
-        match (self.0.dtype, u32::try_from(text.len())) {
+        match (self.elements.dtype, u32::try_from(text.len())) {
             (Dtype::String, Ok(length)) => {
                 let bytes = [&length.to_le_bytes()[..], text.as_bytes()].concat();
-                self.0.add(&bytes)
+                self.elements.add(&bytes)
             }
-            (dtype, _) => Err(E::custom(format!("a text is no {}", datatype::name(dtype)))),
+            _ => Err(self.elements.no("a text")),
         }
     }
 }
@@ -263,8 +339,25 @@ mod tests {
             let written = write("x", &tensor).expect("valid");
             assert_eq!(written.get().replace("e+", "e"), text);
         }
-        let nested = read("x", Dtype::I32, vec![2, 2], &raw("[[1,2],[3,4]]")).expect("valid");
-        assert_eq!(write("x", &nested).expect("valid").get(), "[1,2,3,4]");
+        let cases: [(&[usize], &str); 8] = [
+            (&[2, 2], "[[1,2],[3,4]]"),
+            (&[2, 2], "[1,2,3,4]"),
+            (&[1, 2, 2], "[[[1,2],[3,4]]]"),
+            (&[], "[1]"),
+            (&[0], "[]"),
+            (&[2, 0], "[[],[]]"),
+            (&[2, 0], "[]"),
+            (&[0, 2], "[]"),
+        ];
+        for (shape, text) in cases {
+            let tensor = read("x", Dtype::I32, shape.to_vec(), &raw(text)).expect(text);
+            let flat: Vec<&str> = text
+                .split(['[', ']', ','])
+                .filter(|part| !part.is_empty())
+                .collect();
+            let written = write("x", &tensor).expect("valid");
+            assert_eq!(written.get(), format!("[{}]", flat.join(",")));
+        }
     }
 
     #[test]
@@ -279,18 +372,30 @@ mod tests {
             (Dtype::String, "[1,\"\"]", "1 is no BYTES"),
             (Dtype::I32, "[1]", "expected 2 elements, got 1"),
             (Dtype::I32, "[1,2,3]", "more elements than the shape has"),
-            (Dtype::I32, "[null,1]", "a list of INT32"),
+            (Dtype::I32, "[null,1]", "expected INT32"),
             (Dtype::I32, "{}", "a list of INT32"),
+            (Dtype::I32, "7", "a list of INT32"),
+            (Dtype::I32, "[[1,2]]", "one flat list"),
             (Dtype::F16, "[1,2]", "which JSON does not carry"),
         ];
         for (dtype, text, expected) in cases {
             let error = read("x", dtype, vec![2], &raw(text)).expect_err(text);
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        // serde_json itself refuses such a text before it is one.
-        if let Ok(deep) = RawValue::from_string(deep) {
-            assert!(read("x", Dtype::I32, vec![0], &deep).is_err());
+        let nested = [
+            "[[1],[2,3,4]]",
+            "[1,[2],3,4]",
+            "[[1,2],3,4]",
+            "[[[1,2],[3,4]]]",
+            "[[],[1,2,3,4]]",
+        ];
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in nested.into_iter().chain([&*deep]) {
+            let error = read("x", Dtype::I32, vec![2, 2], &raw(text)).expect_err("another nesting");
+            assert!(
+                error.to_string().contains("nested as the shape [2, 2]"),
+                "{error}"
+            );
         }
         let infinite = Tensor::new(Dtype::F32, vec![1], f32::NAN.to_le_bytes().to_vec().into());
         assert!(write("x", &infinite.expect("valid")).is_err());

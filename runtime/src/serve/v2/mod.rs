@@ -12,14 +12,17 @@ mod infer;
 mod json;
 mod rest;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State as Shared};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::routing::{any, get, post};
 use infer_core::{Error, ErrorKind, Result, clip};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::State;
@@ -33,6 +36,7 @@ pub(crate) use grpc::router as grpc_router;
 pub(crate) fn router(state: Arc<State>) -> Router {
     let models = Router::new()
         .route("/v2", get(server))
+        .route("/v2/", get(server))
         .route("/v2/models/stats", get(all_statistics))
         .route("/v2/models/{model}", get(metadata))
         .route("/v2/models/{model}/ready", get(ready))
@@ -55,7 +59,9 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/{*other}", any(nothing))
         .with_state(state.clone());
-    health(state).merge(models)
+    health(state)
+        .merge(models)
+        .method_not_allowed_fallback(another_method)
 }
 
 /// Whether the server lives, and whether it is ready.
@@ -108,6 +114,18 @@ async fn server() -> Response<Body> {
 async fn nothing(request: Request<Body>) -> Response<Body> {
     let message = format!("the protocol has no `{}`", clip(request.uri().path()));
     refusal(&Error::new(ErrorKind::NotFound, message))
+}
+
+async fn another_method(request: Request<Body>) -> Response<Body> {
+    let (method, path) = (request.method(), clip(request.uri().path()));
+    let expected = match *method {
+        Method::POST => "GET",
+        _ => "another method: POST, say",
+    };
+    let message = format!("expected {expected} at `{path}`, got {method}");
+    let mut response = refusal(&Error::new(ErrorKind::UnsupportedOperation, message));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 async fn metadata(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>) -> Response<Body> {
@@ -173,47 +191,59 @@ async fn statistics(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>)
     }))
 }
 
-async fn index(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response<Body> {
+async fn index(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Response<Body> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Wanted {
         ready: bool,
     }
-    let wanted = match body.trim_ascii().is_empty() {
-        true => Ok(Wanted::default()),
-        false => serde_json::from_slice(&body),
-    };
-    written(match wanted {
-        Ok(Wanted { ready }) => Ok(about::index(&state, ready)),
-        Err(error) => {
-            let message = "expected {\"ready\": true} or nothing";
-            Err(Error::new(ErrorKind::InvalidArgument, message).with_source(error))
-        }
+    let wanted = read(&state, request, "{\"ready\": true} or nothing").await;
+    written(wanted.map(|Wanted { ready }| about::index(&state, ready)))
+}
+
+/// What a request of a few words says; nothing is the default.
+async fn read<T: Default + DeserializeOwned>(
+    state: &State,
+    request: Request<Body>,
+    expected: &str,
+) -> Result<T> {
+    let (_, body) = rest::collect(state, request, Instant::now()).await?;
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        let message = format!("expected {expected}");
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
     })
 }
 
 async fn load(
     Shared(state): Shared<Arc<State>>,
     Path(named): Path<Named>,
-    headers: HeaderMap,
+    request: Request<Body>,
 ) -> Response<Body> {
-    change(&state, (named.model, Change::Load), &headers).await
+    change(&state, (named.model, Change::Load), request).await
 }
 
 async fn unload(
     Shared(state): Shared<Arc<State>>,
     Path(named): Path<Named>,
-    headers: HeaderMap,
+    request: Request<Body>,
 ) -> Response<Body> {
-    change(&state, (named.model, Change::Unload), &headers).await
+    change(&state, (named.model, Change::Unload), request).await
 }
 
 async fn change(
     state: &Arc<State>,
     (model, change): (String, Change),
-    headers: &HeaderMap,
+    request: Request<Body>,
 ) -> Response<Body> {
-    let authorization = headers.get(header::AUTHORIZATION);
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Wanted {
+        parameters: Option<BTreeMap<String, IgnoredAny>>,
+    }
+    let authorization = request.headers().get(header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
     if let Err(denied) = control::check(&state.config.model_control, authorization) {
         let mut response = refusal(&denied.error());
@@ -226,7 +256,13 @@ async fn change(
         }
         return response;
     }
-    match control::change(state, model, change).await {
+    let changed = async {
+        let wanted: Wanted = read(state, request, "{\"parameters\": {...}} or nothing").await?;
+        let parameters = wanted.parameters.unwrap_or_default();
+        control::check_parameters(parameters.keys().map(String::as_str))?;
+        control::change(state, model, change).await
+    };
+    match changed.await {
         Ok(()) => json_response(StatusCode::OK, b"{}".to_vec()),
         Err(error) => refusal(&error),
     }

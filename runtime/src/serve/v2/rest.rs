@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use infer_core::{Error, ErrorKind, Result, Tensor, clip};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -16,15 +17,14 @@ use crate::serve::guests::status;
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
 use crate::serve::v2::{binary, datatype, json};
 
+/// Some clients write what they leave out as `null`.
 #[derive(Deserialize)]
 struct RequestJson<'a> {
     id: Option<String>,
-    #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
     #[serde(borrow, default)]
     inputs: Vec<InputJson<'a>>,
-    #[serde(default)]
-    outputs: Vec<OutputAsked>,
+    outputs: Option<Vec<OutputAsked>>,
 }
 
 #[derive(Deserialize)]
@@ -32,8 +32,7 @@ struct InputJson<'a> {
     name: String,
     shape: Vec<i64>,
     datatype: String,
-    #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -41,8 +40,7 @@ struct InputJson<'a> {
 #[derive(Deserialize)]
 struct OutputAsked {
     name: String,
-    #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
 }
 
 /// The parameters that mean something here; others are let pass, as the protocol wants it.
@@ -54,6 +52,22 @@ struct Parameters {
     binary_data_output: Option<bool>,
     /// In microseconds, as Triton has it.
     timeout: Option<u64>,
+    shared_memory_region: Option<IgnoredAny>,
+}
+
+impl Parameters {
+    /// Fails where a tensor lies in memory that is shared, which is for programs of one machine.
+    fn check(&self, what: &str, name: &str) -> Result<()> {
+        match self.shared_memory_region {
+            None => Ok(()),
+            Some(_) => Err(no_shared_memory(what, name)),
+        }
+    }
+}
+
+pub(crate) fn no_shared_memory(what: &str, name: &str) -> Error {
+    let message = format!("{what} `{}`: this server has no shared memory", clip(name));
+    Error::new(ErrorKind::UnsupportedOperation, message)
 }
 
 #[derive(Serialize)]
@@ -99,6 +113,11 @@ pub(crate) async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let started = Instant::now();
+    if let Err(error) = check_encoding(request.headers()) {
+        let mut response = refusal(&error);
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
+    }
     let answered = run(&state, (&model, &version), request, started).await;
     answered.unwrap_or_else(|error| refusal(&error))
 }
@@ -114,14 +133,7 @@ async fn run(
     let mut counted = Counted::new(entry, started);
     let result = async {
         let ready = entry.ready()?;
-        let latest = deadline(state, started, None);
-        let collected = collect(state, request);
-        let (head, body) = tokio::time::timeout_at(latest.into(), collected)
-            .await
-            .map_err(|_| {
-                let message = "the request's body did not come in time";
-                Error::new(ErrorKind::Timeout, message)
-            })??;
+        let (head, body) = collect(state, request, started).await?;
         let reading = Instant::now();
         let asked = read(head, &body)?;
         entry.requests.read_inputs(reading.elapsed());
@@ -138,12 +150,26 @@ async fn run(
     result
 }
 
-async fn collect(state: &State, request: Request<Body>) -> Result<(Option<usize>, Bytes)> {
+/// A request's body, and the length of the JSON in it.
+///
+/// # Errors
+/// `Timeout` where it does not come in a request's time, `TooLarge`, `InvalidArgument`.
+pub(crate) async fn collect(
+    state: &State,
+    request: Request<Body>,
+    started: Instant,
+) -> Result<(Option<usize>, Bytes)> {
     let (parts, body) = request.into_parts();
-    check_encoding(&parts.headers)?;
     let head = binary::json_length(&parts.headers)?;
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
-    Ok((head, binary::collect(body, head.unwrap_or(0), most).await?))
+    let collected = binary::collect(body, head.unwrap_or(0), most);
+    let latest = deadline(state, started, None);
+    let collected = tokio::time::timeout_at(latest.into(), collected).await;
+    let collected = collected.map_err(|_| {
+        let message = "the request's body did not come in time";
+        Error::new(ErrorKind::Timeout, message)
+    })?;
+    Ok((head, collected?))
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<()> {
@@ -187,24 +213,26 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let (names, binary) = request
-        .outputs
-        .into_iter()
-        .map(|output| (output.name, output.parameters.binary_data))
-        .unzip();
+    let parameters = request.parameters.unwrap_or_default();
+    let (mut names, mut binary) = (Vec::new(), Vec::new());
+    for output in request.outputs.unwrap_or_default() {
+        let parameters = output.parameters.unwrap_or_default();
+        parameters.check("output", &output.name)?;
+        names.push(output.name);
+        binary.push(parameters.binary_data);
+    }
     Ok(Asked {
         id: request.id,
         inference: Inference {
             inputs,
             outputs: names,
         },
-        timeout: request
-            .parameters
+        timeout: parameters
             .timeout
             .filter(|time| *time > 0)
             .map(Duration::from_micros),
         binary,
-        all_binary: request.parameters.binary_data_output.unwrap_or(false),
+        all_binary: parameters.binary_data_output.unwrap_or(false),
     })
 }
 
@@ -215,7 +243,14 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
     };
     let dtype = datatype::parse(&input.datatype).map_err(|error| invalid(error.to_string()))?;
     let shape = shape(&input.shape).map_err(|error| invalid(error.to_string()))?;
-    match (input.data, input.parameters.binary_data_size) {
+    let parameters = input.parameters.as_ref();
+    if let Some(parameters) = parameters {
+        parameters.check("input", &input.name)?;
+    }
+    match (
+        input.data,
+        parameters.and_then(|parameters| parameters.binary_data_size),
+    ) {
         (Some(data), None) => json::read(&input.name, dtype, shape, data),
         (None, Some(size)) if size <= rest.len() => {
             let bytes = rest.split_to(size);
