@@ -22,7 +22,13 @@ const INPUT: [f32; 6] = [1.5, -2.0, 0.25, 8.0, 1e9, -0.5];
 fn serve(more: &[&str]) -> Server {
     let guest = guest_path("faults", Abi::Component);
     let (guest, model) = (guest.to_string_lossy(), test_model("identity-f32"));
-    let args = [&*guest, "--model", &*model.to_string_lossy(), "--backend", "tract"];
+    let args = [
+        &*guest,
+        "--model",
+        &*model.to_string_lossy(),
+        "--backend",
+        "tract",
+    ];
     Server::start(&[&args[..], more].concat())
 }
 
@@ -73,7 +79,14 @@ fn metrics_say_what_happened() {
     if observers::are_skipped("metrics") {
         return;
     }
-    let server = serve(&["--timeout", "1s", "--max-memory", "32MiB", "--max-body", "1KiB"]);
+    let server = serve(&[
+        "--timeout",
+        "1s",
+        "--max-memory",
+        "32MiB",
+        "--max-body",
+        "1KiB",
+    ]);
     for _ in 0..5 {
         compute(&server);
     }
@@ -112,13 +125,29 @@ fn metrics_say_what_happened() {
             let labels = [("guest", "faults"), ("outcome", outcome)];
             metrics.value("infer_guest_requests_total", &labels)
         };
-        let outcomes = ["ok", "invalid", "refused", "timeout", "cancelled", "trapped", "failed"];
+        let outcomes = [
+            "ok",
+            "invalid",
+            "refused",
+            "timeout",
+            "cancelled",
+            "trapped",
+            "failed",
+        ];
         assert_eq!(outcomes.map(ended), [5.0, 1.0, 0.0, 1.0, 0.0, 2.0, 0.0]);
         let hits = |limit| {
             let labels = [("guest", "faults"), ("limit", limit)];
             metrics.value("infer_guest_limit_hits_total", &labels)
         };
-        let limits = ["memory", "tensor_bytes", "handles", "fuel", "timeout", "queue", "body"];
+        let limits = [
+            "memory",
+            "tensor_bytes",
+            "handles",
+            "fuel",
+            "timeout",
+            "queue",
+            "body",
+        ];
         assert_eq!(limits.map(hits), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
         assert_eq!(guest("infer_guest_instances_running"), 0.0);
         assert_eq!(guest("infer_guest_instances_total"), 8.0);
@@ -150,16 +179,25 @@ fn queues_are_seen_from_outside() {
     if observers::are_skipped("queues") {
         return;
     }
-    let server = serve(&["--max-instances", "1", "--max-waiting", "1", "--timeout", "60s"]);
+    let server = serve(&[
+        "--max-instances",
+        "1",
+        "--max-waiting",
+        "1",
+        "--timeout",
+        "60s",
+    ]);
     let address = server.http.clone();
     let hold = move || {
         let address = address.clone();
         // It is cut when the server ends.
-        std::thread::spawn(move || std::net::TcpStream::connect(address).map(|mut stream| {
-            use std::io::{Read, Write};
-            let _ = stream.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
-            let _ = stream.read_to_end(&mut Vec::new());
-        }))
+        std::thread::spawn(move || {
+            std::net::TcpStream::connect(address).map(|mut stream| {
+                use std::io::{Read, Write};
+                let _ = stream.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
+                let _ = stream.read_to_end(&mut Vec::new());
+            })
+        })
     };
     let guest = |name| Metrics::of(&server).value(name, &[("guest", "faults")]);
     hold();
@@ -194,7 +232,10 @@ fn each_request_has_an_id_and_a_line() {
     let answer = get(
         &server.http,
         "/count?secret=1",
-        &[("x-request-id", "from-the-client"), ("traceparent", &parent)],
+        &[
+            ("x-request-id", "from-the-client"),
+            ("traceparent", &parent),
+        ],
     );
     assert_eq!(id(&answer), "from-the-client");
     let others = [
@@ -209,13 +250,23 @@ fn each_request_has_an_id_and_a_line() {
     let accessed = |id: &str| {
         let log = server.log();
         let of_it = lines(&log, "request_id", id);
-        of_it.into_iter().find(|line| line["target"] == "infer::access")
+        of_it
+            .into_iter()
+            .find(|line| line["target"] == "infer::access")
     };
     for id in &ids {
         wait_for("its line", || accessed(id).is_some());
     }
     let line = accessed("from-the-client").expect("a line");
-    let got = ["method", "path", "status", "subject", "trace_id", "bytes_out", "bytes_in"];
+    let got = [
+        "method",
+        "path",
+        "status",
+        "subject",
+        "trace_id",
+        "bytes_out",
+        "bytes_in",
+    ];
     assert_eq!(
         got.map(|name| line[name].clone()),
         [
@@ -229,20 +280,39 @@ fn each_request_has_an_id_and_a_line() {
         ],
         "and no query, which may hold secrets"
     );
-    assert!(line["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1:")));
+    assert!(
+        line["client"]
+            .as_str()
+            .is_some_and(|client| client.starts_with("127.0.0.1:"))
+    );
     assert!(line["duration_us"].is_u64() && line["timestamp"].is_string());
     let log = server.log();
     let texts = |id: &str| -> Vec<String> {
         let lines = lines(&log, "request_id", id).into_iter();
-        lines.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+        lines
+            .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
     };
-    assert!(texts(&id(trapped)).iter().any(|text| text.contains("trapped")), "{log}");
-    assert!(texts(&id(said)).iter().any(|text| text.contains("standard output: x")), "{log}");
+    assert!(
+        texts(&id(trapped))
+            .iter()
+            .any(|text| text.contains("trapped")),
+        "{log}"
+    );
+    assert!(
+        texts(&id(said))
+            .iter()
+            .any(|text| text.contains("standard output: x")),
+        "{log}"
+    );
     assert!(!log.contains("secret"), "{log}");
     let status: Value =
         serde_json::from_slice(&get(&server.metrics, "/status.json", &[]).body).expect("JSON");
     let error = &status["errors"][0];
-    assert_eq!((error["subject"].as_str(), error["request"].as_str()), (Some("faults"), Some(&*id(trapped))));
+    assert_eq!(
+        (error["subject"].as_str(), error["request"].as_str()),
+        (Some("faults"), Some(&*id(trapped)))
+    );
 }
 
 #[test]
@@ -269,10 +339,11 @@ fn traces_reach_a_collector() {
     let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let sampled = format!("00-{trace}-{parent}-01");
     let input: Vec<u8> = INPUT.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let request = ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/6", server.http))
-        .header("traceparent", &sampled)
-        .body(&input[..])
-        .expect("a request");
+    let request =
+        ureq::http::Request::post(format!("http://{}/compute/identity-f32/x/6", server.http))
+            .header("traceparent", &sampled)
+            .body(&input[..])
+            .expect("a request");
     assert_eq!(send(request).expect("an answer").status, 200);
     assert_eq!(server.get("/trap").status, 500);
     let unsampled = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -285,12 +356,15 @@ fn traces_reach_a_collector() {
         .map(|line| serde_json::from_str(&line.expect("readable")).expect("JSON"))
         .collect();
     collector.wait().expect("it ends");
-    let named = |name: &str| -> Vec<&Value> {
-        spans.iter().filter(|span| span["name"] == name).collect()
-    };
+    let named =
+        |name: &str| -> Vec<&Value> { spans.iter().filter(|span| span["name"] == name).collect() };
     let of_it = |name: &str| -> &Value {
-        let mut found = named(name).into_iter().filter(|span| span["trace"] == trace);
-        found.next().unwrap_or_else(|| panic!("`{name}` in {spans:#?}"))
+        let mut found = named(name)
+            .into_iter()
+            .filter(|span| span["trace"] == trace);
+        found
+            .next()
+            .unwrap_or_else(|| panic!("`{name}` in {spans:#?}"))
     };
     let (request, queue) = (of_it("request"), of_it("queue"));
     let (instance, compute) = (of_it("instance"), of_it("compute"));
@@ -309,9 +383,14 @@ fn traces_reach_a_collector() {
     assert_eq!(named("load")[0]["attributes"]["model"], "identity-f32");
     // The trapped one begins a trace of its own; the one that its client does not sample is not there.
     assert_eq!(named("request").len(), 2, "{spans:#?}");
-    let trapped = named("request").into_iter().find(|span| span["trace"] != trace);
+    let trapped = named("request")
+        .into_iter()
+        .find(|span| span["trace"] != trace);
     let trapped = trapped.expect("another trace");
-    assert_eq!((&trapped["parent"], &trapped["status"]), (&Value::from(""), &Value::from(2)));
+    assert_eq!(
+        (&trapped["parent"], &trapped["status"]),
+        (&Value::from(""), &Value::from(2))
+    );
 }
 
 #[test]
@@ -330,8 +409,10 @@ fn a_collector_that_is_not_there_costs_nothing_else() {
 fn options(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let words = text.split(|c: char| !is_part(c));
-    let long = words.filter(|word| word.starts_with("--") && word.len() > 3 && !word[2..].starts_with('-'));
-    long.map(|word| word.trim_end_matches('-').to_owned()).collect()
+    let long = words
+        .filter(|word| word.starts_with("--") && word.len() > 3 && !word[2..].starts_with('-'));
+    long.map(|word| word.trim_end_matches('-').to_owned())
+        .collect()
 }
 
 fn infer(args: &[&str]) -> String {
@@ -366,7 +447,9 @@ fn keys(table: &str) -> BTreeSet<String> {
     let file = folder.path().join("infer.toml");
     std::fs::write(&file, format!("[{table}]\nno-such-key = 1\n")).expect("writable");
     let said = infer(&["serve", "--config", &file.to_string_lossy()]);
-    let (_, expected) = said.split_once("expected one of").unwrap_or_else(|| panic!("{said}"));
+    let (_, expected) = said
+        .split_once("expected one of")
+        .unwrap_or_else(|| panic!("{said}"));
     let ticked = expected.lines().next().expect("a line").split('`');
     ticked.skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -376,7 +459,9 @@ fn the_manual_has_every_key_of_the_file_and_no_other() {
     let manual = manual();
     for table in ["server", "model.NAME", "guest.NAME"] {
         let title = format!("### `[{table}]`\n");
-        let (_, section) = manual.split_once(&*title).unwrap_or_else(|| panic!("{title}"));
+        let (_, section) = manual
+            .split_once(&*title)
+            .unwrap_or_else(|| panic!("{title}"));
         let section = section.split("\n#").next().expect("a section");
         let rows = section.lines().filter(|line| line.starts_with("| `"));
         let first = rows.filter_map(|row| row.split('|').nth(1));
@@ -404,7 +489,10 @@ fn the_files_of_the_manual_and_the_manifest_are_read() {
         std::fs::write(&file, text).expect("writable");
         let said = infer(&["serve", "--config", &file.to_string_lossy()]);
         // It is in order up to what is not there.
-        assert!(said.contains(".wasm") && !said.contains("is no file of a server"), "{said}");
+        assert!(
+            said.contains(".wasm") && !said.contains("is no file of a server"),
+            "{said}"
+        );
     }
 }
 
@@ -418,7 +506,11 @@ fn the_manifest_is_valid_and_fits_the_program() {
         .arg(root().join("deploy/kubernetes.yaml"))
         .output()
         .expect("python3");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stdout)
+    );
     let documents = manifest();
     let pod = &documents[1]["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
@@ -435,14 +527,21 @@ fn the_manifest_is_valid_and_fits_the_program() {
     let text = documents[0]["data"]["infer.toml"].as_str().expect("a file");
     let guest = guest_path("faults", Abi::Component);
     let text = text
-        .replace("/models/efficientnet-lite0.onnx", &test_model("batch").to_string_lossy())
+        .replace(
+            "/models/efficientnet-lite0.onnx",
+            &test_model("batch").to_string_lossy(),
+        )
         .replace("/guests/classify-http.wasm", &guest.to_string_lossy());
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("infer.toml");
     std::fs::write(&file, &text).expect("writable");
     let more: Vec<&str> = args[3..].to_vec();
     let file = file.to_string_lossy();
-    let start = [&["--config", &*file, "--drain", "1ms", "--backend", "tract"], &more[..]].concat();
+    let start = [
+        &["--config", &*file, "--drain", "1ms", "--backend", "tract"],
+        &more[..],
+    ]
+    .concat();
     let server = Server::start(&start);
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let probe = &container[probe]["httpGet"];
@@ -450,10 +549,16 @@ fn the_manifest_is_valid_and_fits_the_program() {
         let path = probe["path"].as_str().expect("a path");
         assert_eq!(get(&server.metrics, path, &[]).status, 200, "{path}");
     }
-    assert_eq!(server.get("/classify/count").status, 404, "its guest answers: it knows no `classify`");
+    assert_eq!(
+        server.get("/classify/count").status,
+        404,
+        "its guest answers: it knows no `classify`"
+    );
     // The ports are those of the file, and stopping is allowed to take as long as it may.
     let setting = |key: &str| {
-        let line = text.lines().find(|line| line.starts_with(&format!("{key} = ")));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{key} = ")));
         let value = line.and_then(|line| line.split('"').nth(1));
         value.unwrap_or_else(|| panic!("`{key}`")).to_owned()
     };
@@ -461,7 +566,14 @@ fn the_manifest_is_valid_and_fits_the_program() {
         let address = setting(port["name"].as_str().expect("a name"));
         assert_eq!(address, format!("0.0.0.0:{}", port["containerPort"]));
     }
-    let seconds = |key| setting(key).trim_end_matches('s').parse::<u64>().expect("seconds");
-    let allowed = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
+    let seconds = |key| {
+        setting(key)
+            .trim_end_matches('s')
+            .parse::<u64>()
+            .expect("seconds")
+    };
+    let allowed = pod["terminationGracePeriodSeconds"]
+        .as_u64()
+        .expect("a number");
     assert!(seconds("drain") + seconds("grace") < allowed);
 }

@@ -43,9 +43,21 @@ impl Browser {
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 1>&2"])
             .arg(&program)
-            .args(["--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"])
-            .args(["--disable-dev-shm-usage", "--no-first-run", "--disable-extensions"])
-            .args(["--disable-background-networking", "--disable-component-update"])
+            .args([
+                "--headless",
+                "--remote-debugging-pipe",
+                "--no-sandbox",
+                "--disable-gpu",
+            ])
+            .args([
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--disable-extensions",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("LD_LIBRARY_PATH", libraries(&folder))
             .env("HOME", profile.path())
@@ -72,12 +84,15 @@ impl Browser {
         if let Some(session) = &self.session {
             message["sessionId"] = session.as_str().into();
         }
-        self.input.write_all(format!("{message}\0").as_bytes()).expect("it reads");
+        self.input
+            .write_all(format!("{message}\0").as_bytes())
+            .expect("it reads");
         loop {
             let mut message = Vec::new();
             self.output.read_until(0, &mut message).expect("it writes");
             message.pop();
-            let message: Value = serde_json::from_slice(&message).expect("it lives and speaks JSON");
+            let message: Value =
+                serde_json::from_slice(&message).expect("it lives and speaks JSON");
             if message["id"] == self.number {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].clone();
@@ -113,19 +128,26 @@ impl Browser {
     fn value(&mut self, expression: &str) -> Value {
         let evaluate = json!({ "expression": expression, "returnByValue": true });
         let result = self.call("Runtime.evaluate", evaluate);
-        assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
+        assert!(
+            result["exceptionDetails"].is_null(),
+            "{expression}: {result}"
+        );
         result["result"]["value"].clone()
     }
 
     fn text(&mut self, selector: &str) -> String {
-        let text = self.value(&format!("document.querySelector({selector:?})?.textContent ?? ''"));
+        let text = self.value(&format!(
+            "document.querySelector({selector:?})?.textContent ?? ''"
+        ));
         text.as_str().expect("a text").to_owned()
     }
 
     /// Waits until an expression is true; panics if that takes very long.
     fn wait_until(&mut self, expression: &str) {
         let browser = std::cell::RefCell::new(self);
-        wait_for(expression, || browser.borrow_mut().value(expression) == true);
+        wait_for(expression, || {
+            browser.borrow_mut().value(expression) == true
+        });
     }
 
     /// The page as a picture, PNG in base64.
@@ -178,16 +200,31 @@ fn the_page_shows_what_a_server_does_now() {
     if observers::browser_is_skipped("the page") {
         return;
     }
-    let (guest, model) = (guest_path("faults", Abi::Component), test_model("identity-f32"));
+    let (guest, model) = (
+        guest_path("faults", Abi::Component),
+        test_model("identity-f32"),
+    );
     let (guest, model) = (guest.to_string_lossy(), model.to_string_lossy());
-    let server = Server::start(&[&guest, "--model", &model, "--backend", "tract", "--timeout", "1s"]);
+    let server = Server::start(&[
+        &guest,
+        "--model",
+        &model,
+        "--backend",
+        "tract",
+        "--timeout",
+        "1s",
+    ]);
     let mut browser = Browser::start();
     browser.screen(1100, 760, "light");
     browser.open(&format!("http://{}/", server.metrics));
     browser.wait_until("document.querySelector('#ready')?.textContent === 'ready'");
     let card = browser.text("#models [data-name='identity-f32']");
     assert!(card.contains("tract, cpu, f32, no batches"), "{card}");
-    assert_eq!(browser.text("#guests [data-name='faults'] [data-key=p50]"), "–", "nothing has come");
+    assert_eq!(
+        browser.text("#guests [data-name='faults'] [data-key=p50]"),
+        "–",
+        "nothing has come"
+    );
     assert_eq!(browser.text("#errors"), "none");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -201,23 +238,31 @@ fn the_page_shows_what_a_server_does_now() {
         for kind in ["models", "guests"] {
             for key in ["rate", "p50", "p95"] {
                 // Numbers appear,
-                browser.wait_until(&format!("/^[1-9]/.test(document.querySelector('#{kind} [data-key={key}]').textContent)"));
+                browser.wait_until(&format!(
+                    "/^[1-9]/.test(document.querySelector('#{kind} [data-key={key}]').textContent)"
+                ));
             }
         }
         for shown in ["#models [data-key=total]", "#guests [data-key=ok]"] {
             // and change.
             let before = browser.text(shown);
-            browser.wait_until(&format!("document.querySelector({shown:?}).textContent !== {before:?}"));
+            browser.wait_until(&format!(
+                "document.querySelector({shown:?}).textContent !== {before:?}"
+            ));
         }
         browser.wait_until("document.querySelectorAll('#errors li').length === 2");
         let errors = browser.text("#errors");
-        assert!(errors.contains("trapped") && errors.contains("timeout"), "{errors}");
+        assert!(
+            errors.contains("trapped") && errors.contains("timeout"),
+            "{errors}"
+        );
         keep(&browser.picture());
         drop(end);
     });
     for (width, scheme) in [(320, "dark"), (360, "light"), (1100, "dark")] {
         browser.screen(width, 740, scheme);
-        let across = browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        let across = browser
+            .value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert_eq!(across, 0, "nothing is cut or has to be scrolled at {width}");
         let cut = browser.value("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length");
         assert_eq!(cut, 0, "at {width}");

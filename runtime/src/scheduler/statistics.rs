@@ -65,7 +65,10 @@ pub struct Statistics {
 impl Counters {
     /// A call that began at `since` has ended.
     pub(crate) fn ended(&self, failure: Option<ErrorKind>, since: Instant) {
-        let (one, took) = (|counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed), since.elapsed());
+        let (one, took) = (
+            |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed),
+            since.elapsed(),
+        );
         self.latencies.add(took);
         let Some(kind) = failure else {
             one(&self.succeeded);

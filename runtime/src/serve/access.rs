@@ -189,7 +189,9 @@ impl Record {
         trace::answered(&self.span, status);
         let fault = response.extensions().get::<Fault>();
         let grpc = grpc_fault(response.headers());
-        let text = fault.map(|fault| &*fault.0).or(grpc.as_ref().map(|grpc| &*grpc.message));
+        let text = fault
+            .map(|fault| &*fault.0)
+            .or(grpc.as_ref().map(|grpc| &*grpc.message));
         let servers = match &grpc {
             Some(grpc) => grpc.servers,
             None => status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE,

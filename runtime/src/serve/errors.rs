@@ -66,7 +66,10 @@ mod tests {
     fn a_few_are_kept_the_newest_first_and_short() {
         let errors = LastErrors::default();
         for number in 0..KEPT + 3 {
-            errors.add(("id", "guest"), &format!("{number} {}", "ä".repeat(LONGEST)));
+            errors.add(
+                ("id", "guest"),
+                &format!("{number} {}", "ä".repeat(LONGEST)),
+            );
         }
         let all = errors.all();
         assert_eq!(all.len(), KEPT);

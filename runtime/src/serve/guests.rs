@@ -23,9 +23,9 @@ use crate::config::Limits;
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
 use crate::nn::usage::Limit;
 use crate::serve::State;
+use crate::serve::access::{Fault, RequestId, Subject};
 use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
-use crate::serve::access::{Fault, RequestId, Subject};
 use crate::serve::counters::{Ending, Instances, Requests};
 use crate::serve::errors::LastErrors;
 use crate::serve::fate::{Arriving, Fate};
@@ -238,7 +238,10 @@ fn no_answer(end: End) -> Error {
             Error::new(ErrorKind::Timeout, message)
         }
         End::Trapped(error) | End::Failed(error) => error,
-        End::Exited(_) => Error::new(ErrorKind::RuntimeError, "the guest ended without a response"),
+        End::Exited(_) => Error::new(
+            ErrorKind::RuntimeError,
+            "the guest ended without a response",
+        ),
     }
 }
 

@@ -48,7 +48,12 @@ impl LogStream {
         let text = String::from_utf8_lossy(&self.line);
         let text = text.trim_end().escape_debug();
         let request_id = self.request.as_str();
-        tracing::info!(guest = self.guest, request_id, stream = self.stream, "{text}");
+        tracing::info!(
+            guest = self.guest,
+            request_id,
+            stream = self.stream,
+            "{text}"
+        );
         self.line.clear();
     }
 }

@@ -402,7 +402,11 @@ fn server(state: &State, families: &mut Vec<MetricFamily>) {
         requests.collect(),
     ));
     for (name, help, sent) in [
-        ("infer_received_bytes_total", "Bytes of requests' bodies", false),
+        (
+            "infer_received_bytes_total",
+            "Bytes of requests' bodies",
+            false,
+        ),
         ("infer_sent_bytes_total", "Bytes of responses' bodies", true),
     ] {
         let bytes = sockets.iter().map(|(what, there)| {

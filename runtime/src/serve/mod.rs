@@ -36,15 +36,15 @@ use crate::backends::Backends;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::guest::Guest;
-use config::{GuestConfig, ServeConfig};
-pub use file::ServeFile;
-pub use trace::Traces;
 use access::Watch;
+use config::{GuestConfig, ServeConfig};
 use counters::Connections;
 use errors::LastErrors;
+pub use file::ServeFile;
 use guests::Guests;
 use listen::Listening;
 use repository::{Repository, Stage};
+pub use trace::Traces;
 
 /// What the pool keeps of an instance's memory, in bytes: a tensor of a picture, read twice.
 const KEPT_MEMORY: usize = 4 << 20;

@@ -161,7 +161,12 @@ impl Status {
                 })
                 .collect(),
             models: state.repository.entries().iter().map(model).collect(),
-            guests: state.guests.all().iter().map(|found| guest(found)).collect(),
+            guests: state
+                .guests
+                .all()
+                .iter()
+                .map(|found| guest(found))
+                .collect(),
             errors: state.errors.all(),
         }
     }
@@ -231,7 +236,15 @@ mod tests {
             assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1);
             assert!(inside(element).len() > 100, "{element}");
         }
-        for outside in ["http:", "https:", "src=", "@import", "url(", "innerHTML", " style="] {
+        for outside in [
+            "http:",
+            "https:",
+            "src=",
+            "@import",
+            "url(",
+            "innerHTML",
+            " style=",
+        ] {
             assert!(!PAGE.contains(outside), "`{outside}`");
         }
         assert!(POLICY.contains("default-src 'none'") && !POLICY.contains("unsafe"));

@@ -64,7 +64,7 @@ pub(crate) struct Verbosity {
     /// Which logs, in the syntax of RUST_LOG: `infer=debug`, say
     #[arg(long, global = true, value_name = "FILTER", value_parser = values::parse_filter)]
     pub(crate) log: Option<EnvFilter>,
-    /// How a line of the log is written
+    /// How a line of the log is written: for people, or as an object of JSON with the time
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
 }
@@ -72,9 +72,7 @@ pub(crate) struct Verbosity {
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
     Text,
-    /// An object of JSON, with the time
     Json,
 }
 

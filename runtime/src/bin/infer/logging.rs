@@ -17,7 +17,9 @@ const SERVERS: [&str; 2] = ["infer::access=info", "infer::trace=off"];
 
 /// Starts logging. What the command line says wins over `RUST_LOG`.
 pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
-    let filter = SERVERS.iter().filter_map(|directive| directive.parse().ok());
+    let filter = SERVERS
+        .iter()
+        .filter_map(|directive| directive.parse().ok());
     let filter = filter.fold(filter_of(verbosity), |filter: EnvFilter, add: Directive| {
         filter.add_directive(add)
     });

@@ -35,7 +35,10 @@ pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<St
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let said = file.as_ref().ok().and_then(|file| file.server.otlp.as_ref());
+    let said = file
+        .as_ref()
+        .ok()
+        .and_then(|file| file.server.otlp.as_ref());
     let traces = args.serving.otlp.as_ref().or(said).map(|collector| {
         let _within = runtime.enter();
         Traces::to(collector)

@@ -172,14 +172,14 @@ pub(crate) fn statistics(entry: &Entry) -> ModelStatistics {
     ModelStatistics {
         name: entry.name().to_owned(),
         version: VERSION,
-        inference_count: calls.succeeded,
+        inference_count: calls.inferences,
         execution_count: calls.runs,
         inference_stats: InferenceStatistics {
             success: Counted::new(success, requests.succeeding()),
             fail: Counted::new(failures.sum(), Duration::ZERO),
             queue: Counted::new(success, calls.queueing + requests.waiting()),
             compute_input: Counted::new(success, requests.reading()),
-            compute_infer: Counted::new(success, calls.computing),
+            compute_infer: Counted::new(success, calls.executing),
             compute_output: Counted::new(success, requests.writing()),
         },
     }

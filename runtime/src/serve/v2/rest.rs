@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::serve::State;
+use crate::serve::access::Fault;
 use crate::serve::guests::status;
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
 use crate::serve::v2::{binary, datatype, json};
@@ -305,12 +306,14 @@ pub(crate) fn refusal(error: &Error) -> Response<Body> {
         error: String,
     }
     let mut text = error.report();
+    let fault = Fault(text.as_str().into());
     if let Some(hint) = error.hint() {
         text.push_str(&format!(" ({hint})"));
     }
     let json = to_json(&Refusal { error: text }).unwrap_or_default();
     let status = status(error.kind());
     let mut response = json_response(status, json);
+    response.extensions_mut().insert(fault);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
