@@ -17,14 +17,17 @@ import machine  # noqa: E402
 import page  # noqa: E402
 import parts  # noqa: E402
 import processes  # noqa: E402
+import serving  # noqa: E402
+import serving_page  # noqa: E402
 import works  # noqa: E402
 from settings import Effort, Failure, Places  # noqa: E402
 
-RESULTS = "results.json"
+RESULTS, SERVING = "results.json", "serving.json"
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("what", nargs="?", choices=["serve"])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--page", action="store_true")
@@ -50,28 +53,36 @@ def main():
     given, places = arguments(), Places()
     os.makedirs(places.work, exist_ok=True)
     if given.page:
-        return write(page.written(read(places)))
+        return write(serving_page.written(read(places, SERVING)) if given.what else page.written(read(places, RESULTS)))
     warn_of_load()
     environment = places.environment(machine.library(places))
     if given.containers:
         result = containers.measure(places, environment, given.quick, say)
         say("")
         return show_or_write(containers.written(result), not given.quick or given.write)
+    whole = not given.only
+    to_disk = whole and (not given.quick or given.write)
+    if given.what:
+        results = serving.measure(places, environment, given, say)
+        keep(places, SERVING if to_disk else "serving-some.json", results)
+        return show_or_write(serving_page.written(results), to_disk)
     results = measure(places, environment, given)
-    name = RESULTS if not given.only else "results-some.json"
+    keep(places, RESULTS if whole else "results-some.json", results)
+    return show_or_write(page.written(results), to_disk)
+
+
+def keep(places, name, results):
     with open(os.path.join(places.work, name), "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
-    whole = not given.only
-    return show_or_write(page.written(results), whole and (not given.quick or given.write))
 
 
-def read(places):
-    path = os.path.join(places.work, RESULTS)
+def read(places, name):
+    path = os.path.join(places.work, name)
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
-        raise Failure("cannot read `%s`: %s" % (path, error), "measure first: scripts/bench") from error
+        raise Failure("cannot read `%s`: %s" % (path, error), "measure first: scripts/bench, or scripts/bench serve") from error
 
 
 def measure(places, environment, given):

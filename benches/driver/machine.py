@@ -20,10 +20,15 @@ def said(*command, environment=None):
 
 
 def describe(places, environment):
-    """Everything that a page says of what was measured. The Python twin must have the same release of the engine."""
-    twin, engine = said(places.python, "-I", "-c", PYTHON), onnxruntime(places, environment)["version"]
-    if "onnxruntime %s," % engine not in twin:
-        raise Failure("expected the Python twin to have onnxruntime %s, got %s" % (engine, twin), "scripts/bench names its packages")
+    """What was measured, with the Python twin, which must have the same release of the engine."""
+    found, twin = about(places, environment), said(places.python, "-I", "-c", PYTHON)
+    if "%s," % found["engine"].replace("ONNX Runtime", "onnxruntime") not in twin:
+        raise Failure("expected the Python twin to have %s, got %s" % (found["engine"], twin), "scripts/bench names its packages")
+    return dict(found, python=twin)
+
+
+def about(places, environment):
+    """Everything that every page says of what was measured."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "commit": commit(),
@@ -33,8 +38,7 @@ def describe(places, environment):
         "kernel": "%s %s" % (platform.system(), platform.release()),
         "load": os.getloadavg()[0],
         "infer": said(places.infer, "--version", environment=environment),
-        "engine": "ONNX Runtime %s" % engine,
-        "python": twin,
+        "engine": "ONNX Runtime %s" % onnxruntime(places, environment)["version"],
         "wasmtime": peer(),
         "rust": said("rustc", "--version"),
     }

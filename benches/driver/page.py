@@ -43,12 +43,11 @@ def markdown(heads, rows):
 
 def machine(about):
     return (
-        "Measured %s on %s (%d processors, %s of memory, %s), load %.1f at the start. %s (commit %s), %s, %s; "
-        "native Python: %s. Built by %s."
+        "Measured %s on %s (%d processors, %s of memory, %s), load %.1f at the start. %s (commit %s), %s, %s%s. Built by %s."
         % (
             about["date"], about["processor"], about["processors"], "%.1f GB" % (about["memory"] / 1e9),
             about["kernel"], about["load"], about["infer"], about["commit"], about["engine"],
-            about["wasmtime"], about["python"], about["rust"],
+            about["wasmtime"], "; native Python: " + about["python"] if "python" in about else "", about["rust"],
         )
     )  # fmt: skip
 

@@ -23,11 +23,15 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 """
 
 
+#: What names of other programs begin with.
+PEERS = ("wasmtime", "runc", "container", "fastapi", "litserve", "mlserver")
+
+
 def kind(name):
     """The colour of a side: ours, the peers', the engine alone."""
     if name.startswith(("infer", "tract-")):
         return "infer"
-    return "peer" if name.startswith(("wasmtime", "runc", "container")) else "native"
+    return "peer" if name.startswith(PEERS) else "native"
 
 
 def bar(name, label, spread, shown, goal=None):

@@ -12,7 +12,11 @@ import calls  # noqa: E402
 import goals  # noqa: E402
 import page  # noqa: E402
 import processes  # noqa: E402
+import serving  # noqa: E402
+import serving_goals  # noqa: E402
+import serving_page  # noqa: E402
 import works  # noqa: E402
+from servers import servers  # noqa: E402
 from settings import Failure, Places  # noqa: E402
 from sides import sides  # noqa: E402
 from stats import per_round, percentile, spread  # noqa: E402
@@ -53,7 +57,9 @@ def the_script(all_works):
     """The script knows the same works, in the same order."""
     with open(os.path.join(HERE, "../../scripts/bench"), encoding="utf-8") as file:
         line = next(line for line in file if line.startswith("works=("))
+        names = next(line for line in file if line.startswith("servers=("))
     same(line.strip(), "works=(%s)" % " ".join([work.name for work in all_works] + ["processes", "parts"]))
+    same(names.strip(), "servers=(%s)" % " ".join(server.name for server in servers(Places())))
 
 
 def fake_calls(work, rounds):
@@ -106,6 +112,47 @@ def answers_that_differ(work):
     refused(lambda: calls.check(work, rows), "answers other bits")
 
 
+def report(side):
+    """What a server of made-up speed did: infer takes 0.1 ms more than native, everything else 1 ms."""
+    over = 0 if side.startswith("native") else 100_000 if side.startswith("infer") else 1_000_000
+    figures = dict.fromkeys(("p50", "p90", "p99"), 4_000_000 + over)
+    return dict(figures, rate=1e9 / (4_000_000 + over), answered=90, failed=0, wrong=0, unsent=0)
+
+
+def serves():
+    all_servers = [server for server in servers(Places()) if server.name != "litserve"]
+    found = []
+    for work in serving.works("model.onnx"):
+        sides_of = {load.name: [s.name for v in all_servers for s in v.sides if not load.only or v.name in load.only] for load in work.loads}
+        measured = {
+            "loads": {load: {side: report(side) for side in names} for load, names in sides_of.items()},
+            "resident": {server.name: 100e6 if server.name == "fastapi" else 60e6 for server in all_servers},
+        }
+        titles = {load.name: load.title for load in work.loads}
+        found.append({"work": work.name, "title": work.title, "absent": {"litserve": "a reason"}, "rounds": [measured] * 3, "loads": titles})
+    steps = [{"inferences": 100_000, "resident": 60e6}, {"inferences": 1_000_000, "resident": 66e6}]
+    about = dict.fromkeys(("date", "commit", "processor", "kernel", "infer", "engine", "wasmtime", "rust", "peers"), "made up")
+    about.update(processors=2, memory=8e9, load=0.5)
+    many = {"inferences": 1_000_000, "wrong": 0, "steps": steps}
+    return {"about": about, "rounds": 3, "seconds": 2.0, "works": found, "memory": many}
+
+
+def serving_pages(results):
+    found = {what: (measured, reached) for what, _, measured, reached in serving_goals.table(results)}
+    same(found["a guest, 602,112 B: median over the native server"][1], "yes")
+    same(found["a guest, 4 B: median over the native server"], ("0.100 ms (0.100 ms .. 0.100 ms)", "**no**"))
+    same(found["KServe, binary tensors, trivial model, c=4: p99 over the native server"][0][:6], "+2.5 %")
+    same(found["EfficientNet-lite0: resident memory beside FastAPI"][1], "**no**")
+    same(found["a guest, 4 B: resident memory after a million inferences beside that after a tenth of them"], ("+10.0 %", "**no**"))
+    files = serving_page.written(results)
+    minidom.parseString(files["performance/serving.svg"].encode())
+    text = files["performance/serving.md"]
+    same([part for part in ("{machine}", "{rounds}", "{goals}", "{works}", "{resident}", "{many}", "{seconds}") if part in text], [])
+    same("`litserve` was not measured: a reason." in text, True)
+    some = serving_page.written(dict(results, works=[], memory=None))["performance/serving.md"]
+    same("not measured" in some, True)
+
+
 if __name__ == "__main__":
     the_works = works.works(Places(), lambda name: name + ".onnx")
     arithmetic()
@@ -113,4 +160,5 @@ if __name__ == "__main__":
     the_script(the_works)
     pages(made_up(the_works))
     answers_that_differ(the_works[0])
+    serving_pages(serves())
     same(callable(bench.main), True)

@@ -19,6 +19,8 @@ class Places:
     work: str = "target/bench"
     infer: str = "target/release/infer"
     native: str = "target/release/native-worker"
+    native_server: str = "target/release/native-server"
+    load: str = "target/release/load"
     peer: str = "target/peers/release/wasmtime-peer"
     python: str = "target/bench/venv/bin/python"
     light: str = "target/conformance/onnx-1.22.0/light"
@@ -27,6 +29,10 @@ class Places:
         """A built guest: `component` or `preview1`."""
         target = {"component": "wasm32-wasip2", "preview1": "wasm32-wasip1"}[abi]
         return "guest-examples/target/%s/release/%s.wasm" % (target, name)
+
+    def serve_python(self, packages):
+        """The Python that has the packages of a server."""
+        return os.path.join(self.work, "serve-venvs", packages, "bin/python")
 
     def peer_model(self, name):
         """A folder as the peer wants it: named as the model, with `model.onnx` in it."""

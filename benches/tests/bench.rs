@@ -67,6 +67,7 @@ fn the_driver_is_sound() {
     let folder = root().join("benches");
     let mut files = python(&folder.join("driver"));
     files.extend(python(&folder.join("peers")));
+    files.extend(python(&folder.join("serve")));
     assert!(files.len() > 8, "the driver is found");
     let parse =
         "import ast, sys; [ast.parse(open(f, encoding='utf-8').read(), f) for f in sys.argv[1:]]";
@@ -95,6 +96,18 @@ fn the_script_refuses_what_it_does_not_know() {
         (
             &["--containers", "--only", "parts"],
             "error: expected `--containers` with `--quick` and `--write` alone",
+        ),
+        (
+            &["serve", "--only", "squeezenet"],
+            "error: expected a server after `--only`, got `squeezenet`",
+        ),
+        (
+            &["serve", "--containers"],
+            "error: expected `--containers` with `--quick` and `--write` alone",
+        ),
+        (
+            &["--quick", "serve"],
+            "error: expected an option, got `serve`",
         ),
         (
             &["--rounds", "many"],

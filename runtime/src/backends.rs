@@ -218,6 +218,12 @@ impl Backends {
     }
 }
 
+/// Keeps engines from reporting what they do and from leaving files of their own for that. For programs, to be called
+/// first of all: it does nothing once there are other threads.
+pub fn refuse_telemetry() {
+    infer_onnxruntime::refuse_telemetry();
+}
+
 fn find(store: &EngineStore, libraries: &EngineLibraries) -> Vec<Arc<dyn Backend>> {
     let onnxruntime = libraries.onnxruntime.as_deref();
     let onnxruntime = candidates(NativeEngine::OnnxRuntime, onnxruntime, store);

@@ -41,7 +41,7 @@ mod threads;
 pub mod tune;
 pub mod values;
 
-pub use backends::{Backends, EngineLibraries, Loaded};
+pub use backends::{Backends, EngineLibraries, Loaded, refuse_telemetry};
 pub use cache::GuestCache;
 pub use compiled::{Kind, compile, kind};
 pub use config::{DeviceChoice, DirGrant, EngineConfig, Grants, HostGrant, Limits, Selection};

@@ -36,7 +36,7 @@ pub fn parse_performance(text: &str) -> Parsed<Performance> {
     }
 }
 
-/// A device: auto, cpu, gpu, gpu:N, npu.
+/// A device by our name (auto, cpu, gpu, gpu:N, npu), or by OpenVINO's (`CPU`, `GPU`, `GPU.1`, `NPU`).
 ///
 /// # Errors
 /// What was expected.
@@ -50,10 +50,13 @@ pub fn parse_device(text: &str) -> Parsed<DeviceChoice> {
     };
     let device = match text {
         "auto" => Some(DeviceChoice::Auto),
-        "cpu" => Some(DeviceChoice::Exactly(Device::Cpu)),
-        "gpu" => Some(DeviceChoice::Exactly(Device::Gpu(0))),
-        "npu" => Some(DeviceChoice::Exactly(Device::Npu)),
-        _ => text.strip_prefix("gpu:").and_then(gpu),
+        "cpu" | "CPU" => Some(DeviceChoice::Exactly(Device::Cpu)),
+        "gpu" | "GPU" => Some(DeviceChoice::Exactly(Device::Gpu(0))),
+        "npu" | "NPU" => Some(DeviceChoice::Exactly(Device::Npu)),
+        _ => text
+            .strip_prefix("gpu:")
+            .or_else(|| text.strip_prefix("GPU."))
+            .and_then(gpu),
     };
     device.ok_or_else(|| "expected auto, cpu, gpu, gpu:N or npu".to_owned())
 }
@@ -157,7 +160,19 @@ mod tests {
             parse_device("gpu:3"),
             Ok(DeviceChoice::Exactly(Device::Gpu(3)))
         );
-        for wrong in ["", "GPU", "gpu:", "gpu:-1", "gpu:x", "tpu", "cuda"] {
+        for (engines, ours) in [
+            ("CPU", "cpu"),
+            ("GPU", "gpu:0"),
+            ("GPU.1", "gpu:1"),
+            ("NPU", "npu"),
+        ] {
+            assert_eq!(parse_device(engines), parse_device(ours), "{engines}");
+            assert!(parse_device(engines).is_ok(), "{engines}");
+        }
+        for wrong in [
+            "", "Gpu", "gpu:", "gpu:-1", "gpu:x", "gpu.0", "GPU:0", "GPU.", "NPU.0", "AUTO", "tpu",
+            "cuda",
+        ] {
             assert!(parse_device(wrong).is_err(), "{wrong}");
         }
     }

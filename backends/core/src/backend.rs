@@ -231,17 +231,6 @@ impl fmt::Display for Device {
     }
 }
 
-/// A place where the library of a native engine may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// The library: a file, or a bare name that the system's loader looks for.
-    pub path: PathBuf,
-    /// Who says so, for people: a variable's name, `installed`, `system`.
-    pub origin: String,
-    /// Whether this place was asked for, so that no later one may stand in for it.
-    pub exclusive: bool,
-}
-
 /// What an engine says of itself.
 #[derive(Clone, Debug)]
 pub struct Probe {

@@ -21,14 +21,14 @@ mod tensor;
 pub mod testing;
 
 pub use backend::{
-    Arithmetic, Backend, Call, Candidate, Device, DeviceInfo, Encoding, Graph, LoadOptions,
-    LoadRequest, Performance, Placement, Precision, Probe, Session, Source,
+    Arithmetic, Backend, Call, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
+    Performance, Placement, Precision, Probe, Session, Source,
 };
 pub use batch::{fit_together, rows, run_batch};
 pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result, clip, clip_to};
-pub use library::check_whole;
+pub use library::{Candidate, Candidates, check_whole};
 pub use panic::{in_engine, run_engine};
 pub use signature::{SharedDimension, Signature, TensorInfo};
 pub use tensor::{Tensor, byte_length, display_shape};

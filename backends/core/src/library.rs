@@ -1,13 +1,55 @@
-//! Whether the file of a native library is whole, before the system's loader maps it.
+//! The library of a native engine: where it may be, and whether its file is whole before the system's loader maps it.
 //!
 //! The loader believes a file's own description: where a part of it is cut off, the process is killed at the first
 //! access to that part, with no message.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, ErrorKind, Result};
+
+/// A place where the library of a native engine may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The library: a file, or a bare name that the system's loader looks for.
+    pub path: PathBuf,
+    /// Who says so, for people: a variable's name, `installed`, `system`.
+    pub origin: String,
+    /// Whether this place was asked for, so that no later one may stand in for it.
+    pub exclusive: bool,
+}
+
+/// All places where the library of a native engine may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// What would come first and names nothing, with what is to say of it: `--ort-lib (not given)`.
+    pub absent: Vec<String>,
+    /// The places, in the order in which they are tried.
+    pub places: Vec<Candidate>,
+}
+
+impl Candidates {
+    /// Everything that was looked at, in order, for an error.
+    pub fn looked_for(&self) -> String {
+        let places = self
+            .places
+            .iter()
+            .map(|place| format!("`{}` ({})", place.path.display(), place.origin));
+        let all: Vec<String> = self.absent.iter().cloned().chain(places).collect();
+        match all.is_empty() {
+            true => "nowhere".to_owned(),
+            false => all.join(", "),
+        }
+    }
+}
+
+impl From<Vec<Candidate>> for Candidates {
+    fn from(places: Vec<Candidate>) -> Candidates {
+        let absent = Vec::new();
+        Candidates { absent, places }
+    }
+}
 
 /// Fails for a library that is cut short, and for one beside it whose file name begins as one of `companions` does.
 /// What is no ELF file of 64 bits is left to the loader, which names it.

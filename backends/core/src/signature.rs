@@ -102,12 +102,14 @@ impl Signature {
             .iter()
             .zip(slots)
             .map(|(info, slot)| {
-                let name = clip(&info.name);
-                let slot = slot
-                    .ok_or_else(|| invalid(format!("missing input `{name}`: expected {info}")))?;
+                let name = || clip(&info.name);
+                let slot = slot.ok_or_else(|| {
+                    invalid(format!("missing input `{}`: expected {info}", name()))
+                })?;
                 let tensor: &Tensor = slot.borrow();
                 if !info.accepts(tensor.dtype(), tensor.shape()) {
-                    let (dtype, shape) = (tensor.dtype(), display_shape(tensor.shape()));
+                    let (name, dtype) = (name(), tensor.dtype());
+                    let shape = display_shape(tensor.shape());
                     return Err(invalid(format!(
                         "input `{name}`: expected {info}, got {dtype} {shape}"
                     )));

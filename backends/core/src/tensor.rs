@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::{Dtype, Error, ErrorKind, Result};
 
@@ -170,27 +170,31 @@ pub fn display_shape(shape: &[usize]) -> String {
 
 fn check_length(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
     let invalid = |message| Err(Error::new(ErrorKind::InvalidArgument, message));
-    let (shown, got) = (display_shape(shape), bytes.len());
+    // Said only of what does not fit: making a text costs more than the check.
+    let shown = || display_shape(shape);
+    let got = bytes.len();
     if dtype == Dtype::String {
         // No string is shorter than its length, so no more than these can be there.
         return match (byte_length(Dtype::U32, shape), count_strings(bytes)) {
             (Some(least), Some(strings)) if least / STRING_LENGTH == strings => Ok(()),
             (Some(least), Some(strings)) => invalid(format!(
-                "a tensor of string {shown} has {} strings, got {strings}",
+                "a tensor of string {} has {} strings, got {strings}",
+                shown(),
                 least / STRING_LENGTH
             )),
             (Some(_), None) => invalid(format!(
                 "the {got} bytes are no strings: expected a length of 4 bytes before each"
             )),
-            (None, _) => invalid(format!("the dimensions {shown} of {dtype} overflow")),
+            (None, _) => invalid(format!("the dimensions {} of {dtype} overflow", shown())),
         };
     }
     match byte_length(dtype, shape) {
         Some(expected) if expected == got => check_bools(dtype, bytes),
         Some(expected) => invalid(format!(
-            "a tensor of {dtype} {shown} has {expected} bytes, got {got}"
+            "a tensor of {dtype} {} has {expected} bytes, got {got}",
+            shown()
         )),
-        None => invalid(format!("the dimensions {shown} of {dtype} overflow")),
+        None => invalid(format!("the dimensions {} of {dtype} overflow", shown())),
     }
 }
 
@@ -263,7 +267,7 @@ impl Builder {
     /// # Errors
     /// As [`Tensor::new`].
     pub(crate) fn finish(self) -> Result<Tensor> {
-        let bytes = Bytes::from(self.buffer).slice(self.start..);
+        let bytes = from_start(self.buffer, self.start);
         Tensor::new(self.dtype, self.shape, bytes)
     }
 }
@@ -273,7 +277,14 @@ fn aligned_copy(bytes: &[u8]) -> Bytes {
     let mut buffer: Vec<u8> = Vec::with_capacity(bytes.len() + ALIGNMENT - 1);
     let start = align(&mut buffer);
     buffer.extend_from_slice(bytes);
-    Bytes::from(buffer).slice(start..)
+    from_start(buffer, start)
+}
+
+/// A buffer without its first bytes.
+fn from_start(buffer: Vec<u8>, start: usize) -> Bytes {
+    let mut bytes = Bytes::from(buffer);
+    bytes.advance(start);
+    bytes
 }
 
 /// Fills an empty buffer up to the first aligned byte of its memory; says where that is.

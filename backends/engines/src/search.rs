@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use infer_core::Candidate;
+use infer_core::{Candidate, Candidates};
 
 use crate::EngineStore;
 use crate::cuda::CUDA_ENGINE;
@@ -73,11 +73,7 @@ enum Driver {
 /// file, a folder that holds the library, or a bare name for the system's loader. Then come the engines
 /// of the store (the one for CUDA first where a driver is found) and what the system's loader finds.
 /// Nothing is loaded here.
-pub fn candidates(
-    engine: NativeEngine,
-    setting: Option<&Path>,
-    store: &EngineStore,
-) -> Vec<Candidate> {
+pub fn candidates(engine: NativeEngine, setting: Option<&Path>, store: &EngineStore) -> Candidates {
     candidates_at(engine, setting, store, &Places::here())
 }
 
@@ -86,7 +82,7 @@ fn candidates_at(
     setting: Option<&Path>,
     store: &EngineStore,
     places: &Places<'_>,
-) -> Vec<Candidate> {
+) -> Candidates {
     let asked_for = match setting {
         Some(path) => Some((path.to_owned(), engine.setting())),
         None => places
@@ -94,11 +90,11 @@ fn candidates_at(
             .map(|value| (PathBuf::from(value), engine.variable())),
     };
     if let Some((path, origin)) = asked_for {
-        return vec![Candidate {
+        return Candidates::from(vec![Candidate {
             path: library_at(engine, path),
             origin: origin.to_owned(),
             exclusive: true,
-        }];
+        }]);
     }
     let driver = match engine == NativeEngine::OnnxRuntime && places.loader_has("libcuda.so.1") {
         true => Driver::Present,
@@ -109,13 +105,27 @@ fn candidates_at(
         origin: origin.to_owned(),
         exclusive: false,
     };
-    let installed = engine.installable(driver).iter();
-    let installed = installed.filter_map(|name| store.library(name));
+    let mut found = Candidates {
+        absent: vec![
+            format!("`{}` (not given)", engine.setting()),
+            format!("`{}` (not set)", engine.variable()),
+        ],
+        places: Vec::new(),
+    };
+    for name in engine.installable(driver) {
+        match store.library(name) {
+            Some(path) => found.places.push(candidate(path, "installed")),
+            None => {
+                let folder = store.folder().join(name);
+                let absent = format!("`{}` (not installed)", folder.display());
+                found.absent.push(absent);
+            }
+        }
+    }
     let system = engine.system_names().iter().map(PathBuf::from);
-    installed
-        .map(|path| candidate(path, "installed"))
-        .chain(system.map(|path| candidate(path, "system")))
-        .collect()
+    let system = system.map(|path| candidate(path, "system"));
+    found.places.extend(system);
+    found
 }
 
 /// The library that a path means: itself, or the one in a folder. Where the folder holds none, the path
@@ -155,7 +165,7 @@ mod tests {
             let only = if candidate.exclusive { " only" } else { "" };
             format!("{} {}{only}", candidate.origin, path.display())
         };
-        found.iter().map(show).collect()
+        found.places.iter().map(show).collect()
     }
 
     fn install(machine: &Machine, name: &str) {
@@ -207,6 +217,27 @@ mod tests {
             shown(&machine, OnnxRuntime, Some("a")),
             ["--ort-lib a/libonnxruntime.so only"],
             "the error names what is missing"
+        );
+    }
+
+    #[test]
+    fn every_place_is_named_where_nothing_is_installed() {
+        let machine = Machine::new(&[], &[]);
+        let root = machine.folder.path();
+        let store = EngineStore::at(root.join("engines"));
+        let named = |engine| {
+            let found = machine.with(|places| candidates_at(engine, None, &store, places));
+            found.looked_for().replace(&*root.to_string_lossy(), "ROOT")
+        };
+        assert_eq!(
+            named(NativeEngine::OnnxRuntime),
+            "`--ort-lib` (not given), `ORT_DYLIB_PATH` (not set), `ROOT/engines/onnxruntime` (not installed), \
+             `ROOT/engines/onnxruntime-cuda` (not installed), `libonnxruntime.so.1` (system)"
+        );
+        assert_eq!(
+            named(NativeEngine::OpenVino),
+            "`--openvino-lib` (not given), `INFER_OPENVINO_LIB` (not set), `ROOT/engines/openvino` (not installed), \
+             `libopenvino_c.so.2641` (system), `libopenvino_c.so` (system)"
         );
     }
 

@@ -110,7 +110,7 @@ pub struct Attribute {
     pub sparse_tensors: Vec<SparseTensor>,
 }
 
-/// A constant; of its elements only f32, wide integers and raw bytes are kept.
+/// A constant; of its elements only f32, integers and raw bytes are kept.
 #[derive(Clone, PartialEq, Message)]
 pub struct Tensor {
     #[prost(int64, repeated, tag = "1")]
@@ -119,6 +119,8 @@ pub struct Tensor {
     pub dtype: i32,
     #[prost(float, repeated, tag = "4")]
     pub floats: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    pub narrow_integers: Vec<i32>,
     #[prost(int64, repeated, tag = "7")]
     pub integers: Vec<i64>,
     #[prost(string, tag = "8")]

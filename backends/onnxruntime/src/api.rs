@@ -140,40 +140,63 @@ pub(crate) fn run_bound(
     (names, memory): (&Names, &MemoryInfo<'static>),
     inputs: &[Value],
 ) -> std::result::Result<Few<Value>, ort::Error> {
-    let api = ort::api();
     let binding = Binding::new(session)?;
     for (name, value) in names.inputs.iter().zip(inputs) {
-        // SAFETY: the binding holds the value on; its buffer outlives the run, in which `inputs` are borrowed.
-        status(unsafe { (api.BindInput)(binding.0.as_ptr(), name.as_ptr(), value.pointer()) })?;
+        binding.bind_input(name, value)?;
     }
     for name in &names.outputs {
-        // SAFETY: the library copies the description of the memory.
-        status(unsafe {
-            (api.BindOutputToDevice)(binding.0.as_ptr(), name.as_ptr(), memory.ptr())
-        })?;
+        binding.bind_output_to(name, memory)?;
     }
-    // SAFETY: the caller has the only run of this session.
-    status(unsafe {
-        (api.RunWithBinding)(
-            session.ptr().cast_mut(),
-            options.0.as_ptr(),
-            binding.0.as_ptr(),
-        )
-    })?;
+    binding.run(session, options)?;
     // SAFETY: the binding is alive; after this its outputs are in host memory.
-    status(unsafe { (api.SynchronizeBoundOutputs)(binding.0.as_ptr()) })?;
+    status(unsafe { (ort::api().SynchronizeBoundOutputs)(binding.0.as_ptr()) })?;
     binding.outputs(session)
 }
 
-struct Binding(NonNull<sys::OrtIoBinding>);
+/// Inputs and outputs that are bound to a session. What is bound must outlive its runs.
+pub(crate) struct Binding(NonNull<sys::OrtIoBinding>);
+
+// SAFETY: the handle is not tied to a thread, and each use of it borrows the binding.
+unsafe impl Send for Binding {}
 
 impl Binding {
-    fn new(session: &Session) -> std::result::Result<Binding, ort::Error> {
+    pub(crate) fn new(session: &Session) -> std::result::Result<Binding, ort::Error> {
         let mut binding = ptr::null_mut();
         // SAFETY: the binding is written before the call returns, and is dropped before the session.
         status(unsafe { (ort::api().CreateIoBinding)(session.ptr().cast_mut(), &mut binding) })?;
         let binding = NonNull::new(binding).ok_or_else(|| ort::Error::new("no binding"))?;
         Ok(Binding(binding))
+    }
+
+    pub(crate) fn bind_input(&self, name: &CStr, value: &Value) -> Status {
+        // SAFETY: the binding holds the value on, and the library copies the name.
+        status(unsafe { (ort::api().BindInput)(self.0.as_ptr(), name.as_ptr(), value.pointer()) })
+    }
+
+    pub(crate) fn bind_output(&self, name: &CStr, value: &Value) -> Status {
+        // SAFETY: as above.
+        status(unsafe { (ort::api().BindOutput)(self.0.as_ptr(), name.as_ptr(), value.pointer()) })
+    }
+
+    /// Has the engine take an output's memory there in each run.
+    fn bind_output_to(&self, name: &CStr, memory: &MemoryInfo<'static>) -> Status {
+        // SAFETY: the library copies the description of the memory.
+        status(unsafe {
+            (ort::api().BindOutputToDevice)(self.0.as_ptr(), name.as_ptr(), memory.ptr())
+        })
+    }
+
+    /// Runs the session on what is bound. On a provider other than the CPU's the caller must have the only run.
+    pub(crate) fn run(&self, session: &Session, options: &RunOptions) -> Status {
+        // SAFETY: all three are alive. As for `run`, a session is changed by no run on the CPU provider, and on
+        // others the caller has the only run; nobody else uses the binding.
+        status(unsafe {
+            (ort::api().RunWithBinding)(
+                session.ptr().cast_mut(),
+                options.0.as_ptr(),
+                self.0.as_ptr(),
+            )
+        })
     }
 
     fn outputs(&self, session: &Session) -> std::result::Result<Few<Value>, ort::Error> {

@@ -4,6 +4,7 @@
 //! [`Session`] of ours is what one run at a time needs beside it, the options by which the run is stopped.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use infer_core::{
     Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session, Signature, Tensor,
@@ -12,7 +13,8 @@ use infer_core::{
 use ort::ErrorCode;
 use ort::memory::MemoryInfo;
 
-use crate::api::{self, Few, Names, RunOptions};
+use crate::api::{self, Binding, Few, Names, RunOptions};
+use crate::bound::Rerun;
 use crate::values::Value;
 
 /// A loaded model.
@@ -56,11 +58,14 @@ impl Graph for OrtGraph {
         Ok(Box::new(OrtSession {
             model: self.0.clone(),
             options: Arc::new(RunOptions::new()?),
+            rerun: Rerun::default(),
         }))
     }
 }
 
 struct OrtSession {
+    // Dropped before the model that it is bound to.
+    rerun: Rerun,
     model: Arc<Model>,
     options: Arc<RunOptions>,
 }
@@ -84,24 +89,68 @@ impl OrtSession {
             let message = format!("expected {expected} inputs, got {}", inputs.len());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let inputs: Few<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
-        let options = self.options.clone();
-        let stop = cancel.on_cancel(move || options.terminate());
-        let outputs = self.model.run(&self.options, &inputs);
-        drop(stop);
-        if cancel.is_cancelled() {
-            self.options.renew();
+        if let Some(bound) = self.rerun.bound(inputs) {
+            let (session, binding) = (&self.model.session, bound.prepare(inputs)?);
+            match stoppable(&self.options, cancel, |options| {
+                binding.run(session, options)
+            }) {
+                Ok(()) => return bound.outputs(),
+                Err(_) => {
+                    cancel.check()?;
+                    // A run of its own tells what is wrong, or gives outputs of other shapes.
+                    self.rerun = Rerun::Unknown;
+                }
+            }
         }
+        self.run_unbound(inputs, cancel)
+    }
+
+    fn run_unbound(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
+        let OrtSession {
+            rerun,
+            model,
+            options,
+        } = self;
+        let values: Few<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
+        let on_host = matches!(model.device, RunsOn::Host);
+        let started = (on_host && rerun.wants(inputs)).then(Instant::now);
+        let outputs = stoppable(options, cancel, |options| model.run(options, &values));
+        let time = started.map(|started| started.elapsed());
         let outputs = outputs.map_err(|error| cancel.check().err().unwrap_or(run_error(&error)))?;
-        if outputs.len() != self.model.names.outputs.len() {
+        if outputs.len() != model.names.outputs.len() {
             let message = "the model left out an output that it declares";
             return Err(Error::new(ErrorKind::UnsupportedOperation, message));
         }
-        outputs
+        let outputs = outputs
             .into_iter()
-            .map(|output| output.into_tensor(&inputs, &self.model))
-            .collect()
+            .map(|output| output.into_tensor(&values, model))
+            .collect::<Result<Vec<Tensor>>>()?;
+        if let Some(time) = time {
+            let run = |binding: &Binding| {
+                let session = &model.session;
+                stoppable(options, cancel, |options| binding.run(session, options))
+            };
+            let model = (&model.names, &model.session);
+            rerun.learn(model, (inputs, &outputs), time, run);
+        }
+        Ok(outputs)
     }
+}
+
+/// A run that is told to stop when the call is.
+fn stoppable<T>(
+    options: &Arc<RunOptions>,
+    cancel: &Cancel,
+    run: impl FnOnce(&RunOptions) -> T,
+) -> T {
+    let stopping = options.clone();
+    let stop = cancel.on_cancel(move || stopping.terminate());
+    let ran = run(options);
+    drop(stop);
+    if cancel.is_cancelled() {
+        options.renew();
+    }
+    ran
 }
 
 impl Model {

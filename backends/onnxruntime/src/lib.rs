@@ -4,10 +4,11 @@
 //! [`OnnxRuntime`] finds and opens the engine's library when it is first asked (`library`) and what a GPU
 //! needs (`cuda`); it refuses what the engine answers wrongly (`rules`), loads a model (`load`) and runs it
 //! (`graph`). Tensors cross in `values` without a copy: inputs are the host's own buffers, outputs the
-//! engine's. `api` has the calls into the C library that `ort` does not offer, `direct` one for who measures
+//! engine's; small ones of short runs are copied into memory that stays bound (`bound`). `api` has the calls into the C library that `ort` does not offer, `direct` one for who measures
 //! this backend.
 
 mod api;
+mod bound;
 mod cuda;
 mod direct;
 mod graph;
@@ -20,11 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use infer_core::{
-    Backend, Cancel, Candidate, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph, LoadRequest,
-    Probe, Result,
+    Backend, Cancel, Candidates, Device, DeviceInfo, Encoding, Error, ErrorKind, Graph,
+    LoadRequest, Probe, Result,
 };
 
 pub use direct::run_bound;
+pub use library::refuse_telemetry;
 
 use library::Library;
 use ort::environment::Environment;
@@ -35,16 +37,16 @@ const NAME: &str = "onnxruntime";
 /// The ONNX Runtime engine.
 #[derive(Clone, Debug)]
 pub struct OnnxRuntime {
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     cuda_folders: Vec<PathBuf>,
 }
 
 impl OnnxRuntime {
     /// The engine by the first of these libraries that is there. What CUDA needs is looked for beside it, in
     /// `cuda_folders`, and where the system's loader looks.
-    pub fn new(candidates: Vec<Candidate>, cuda_folders: Vec<PathBuf>) -> OnnxRuntime {
+    pub fn new(candidates: impl Into<Candidates>, cuda_folders: Vec<PathBuf>) -> OnnxRuntime {
         OnnxRuntime {
-            candidates,
+            candidates: candidates.into(),
             cuda_folders,
         }
     }

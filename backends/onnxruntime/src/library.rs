@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use infer_core::{Candidate, Error, ErrorKind, Result, check_whole};
+use infer_core::{Candidate, Candidates, Error, ErrorKind, Result, check_whole};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
@@ -28,7 +28,7 @@ impl Library {
     ///
     /// # Errors
     /// `NotFound` where none is there, `RuntimeError` for one that is broken or too old.
-    pub(crate) fn open(candidates: &[Candidate]) -> Result<Arc<Library>> {
+    pub(crate) fn open(candidates: &Candidates) -> Result<Arc<Library>> {
         static OPENED: OnceLock<Arc<Library>> = OnceLock::new();
         static OPENING: Mutex<()> = Mutex::new(());
         if let Some(library) = OPENED.get() {
@@ -49,26 +49,31 @@ impl Library {
     }
 }
 
-fn open_first(candidates: &[Candidate]) -> Result<Library> {
-    let mut absent = Vec::new();
-    for candidate in candidates {
-        if !candidate.exclusive && is_absent(&candidate.path) {
-            absent.push(format!(
-                "{} ({})",
-                candidate.path.display(),
-                candidate.origin
-            ));
-            continue;
+/// Keeps the engine from setting up its telemetry when it is opened: a number for this machine and a database in the
+/// user's cache folder, and a thread. Turning telemetry off afterwards, as is done too, leaves these.
+///
+/// The engine looks at a variable of the environment, which is changed only where no other thread can look at it:
+/// in a process with more threads than the caller's, and on systems that do not say so, this does nothing. A value that
+/// is there already stays.
+pub fn refuse_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    if matches!(threads, Ok(1)) && std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: this is the only thread, and while it is here it starts no other.
+        #[allow(unsafe_code, reason = "the environment is changed")]
+        unsafe {
+            std::env::set_var(VARIABLE, "1");
         }
-        return open(candidate);
     }
-    let message = match absent.is_empty() {
-        true => "ONNX Runtime is not there".to_owned(),
-        false => format!(
-            "ONNX Runtime is not there: looked for {}",
-            absent.join(", ")
-        ),
-    };
+}
+
+fn open_first(candidates: &Candidates) -> Result<Library> {
+    let mut places = candidates.places.iter();
+    if let Some(place) = places.find(|place| place.exclusive || !is_absent(&place.path)) {
+        return open(place);
+    }
+    let looked = candidates.looked_for();
+    let message = format!("ONNX Runtime is not there: looked for {looked}");
     Err(Error::new(ErrorKind::NotFound, message).with_hint(INSTALL))
 }
 
@@ -110,11 +115,13 @@ fn open(candidate: &Candidate) -> Result<Library> {
     };
     check_whole(path, &["libonnxruntime"])
         .map_err(|error| broken(error.to_string()).with_hint(&remedy))?;
-    // SAFETY: as in `is_absent`; ort opens it again but does not say what is wrong with it.
+    // SAFETY: as in `is_absent`; ort opens it again but does not say what is wrong with it. It stays open until then,
+    // because the loader would let go of it and relocate it anew.
     let opened = unsafe { libloading::Library::new(path) };
-    opened.map_err(|error| broken(why(&error)).with_hint(&remedy))?;
+    let opened = opened.map_err(|error| broken(why(&error)).with_hint(&remedy))?;
     let builder =
         ort::init_from(path).map_err(|error| broken(error.to_string()).with_hint(&remedy))?;
+    drop(opened);
     let environment = builder
         .with_name("infer")
         .with_telemetry(false)

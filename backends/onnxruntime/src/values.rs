@@ -93,20 +93,34 @@ impl Value {
         self.handle.as_ptr()
     }
 
-    fn of_strings(tensor: &Tensor) -> Result<Value> {
-        let (api, allocator, shape) = (ort::api(), Allocator::default(), signed(tensor.shape())?);
+    /// A tensor in memory of the engine's, whose elements are not written yet.
+    pub(crate) fn empty(dtype: Dtype, shape: &[usize]) -> Result<Value> {
+        let (allocator, shape) = (Allocator::default(), signed(shape)?);
         let mut handle = ptr::null_mut();
         // SAFETY: the shape outlives the call, and the handle is written before it returns.
         done(unsafe {
-            (api.CreateTensorAsOrtValue)(
+            (ort::api().CreateTensorAsOrtValue)(
                 allocator.ptr().cast_mut(),
                 shape.as_ptr(),
                 shape.len(),
-                element_of(Dtype::String),
+                element_of(dtype),
                 &mut handle,
             )
         })?;
-        let value = Value::output(handed(handle)?);
+        Ok(Value::output(handed(handle)?))
+    }
+
+    /// The first byte of a tensor that has some and is not of strings; its memory lives as long as the value.
+    pub(crate) fn first(&self) -> Result<NonNull<u8>> {
+        let mut first = ptr::null_mut();
+        // SAFETY: the value is a tensor of a fixed element size.
+        done(unsafe { (ort::api().GetTensorMutableData)(self.handle.as_ptr(), &mut first) })?;
+        Ok(handed(first)?.cast())
+    }
+
+    fn of_strings(tensor: &Tensor) -> Result<Value> {
+        let api = ort::api();
+        let value = Value::empty(Dtype::String, tensor.shape())?;
         for (index, string) in tensor.strings()?.iter().enumerate() {
             let mut place = ptr::null_mut();
             // SAFETY: there are as many elements as strings, which `Tensor` has checked.
@@ -145,10 +159,7 @@ impl Value {
         if length == 0 {
             return Tensor::new(dtype, shape, Bytes::new());
         }
-        let mut first = ptr::null_mut();
-        // SAFETY: the value is a tensor of a fixed element size, whose buffer lives as long as it.
-        done(unsafe { (ort::api().GetTensorMutableData)(self.handle.as_ptr(), &mut first) })?;
-        let first = handed(first)?.cast::<u8>();
+        let first = self.first()?;
         let borrowed = inputs
             .iter()
             .map(|input| &input.borrowed)

@@ -5,8 +5,9 @@ use std::path::Path;
 use infer_core::{Device, DeviceInfo, Error, ErrorKind, Probe, Result};
 use libloading::Library;
 
-use crate::library::Engine;
+use crate::library::{Engine, INSTALL};
 use crate::native::Failure;
+use crate::parts;
 
 /// What the engine says of itself.
 pub(crate) fn probe(engine: &Engine) -> Result<Probe> {
@@ -45,10 +46,13 @@ pub(crate) fn name_of(engine: &Engine, device: Device) -> Result<String> {
             found.join(", ")
         ),
     );
-    Err(match (device, missing_opencl(engine)) {
-        (Device::Gpu(_), Some(problem)) => error.with_hint(problem),
-        _ => error.with_hint("`infer devices` lists what is there"),
-    })
+    let plugin = parts::missing(engine).find(|part| part.is_for(device));
+    let plugin = plugin.map(|part| format!("{part}; {INSTALL}"));
+    let problem = plugin.or_else(|| match device {
+        Device::Gpu(_) => missing_opencl(engine),
+        Device::Cpu | Device::Npu => None,
+    });
+    Err(error.with_hint(problem.unwrap_or("`infer devices` lists what is there".to_owned())))
 }
 
 /// Our name for a device of the engine's: `CPU`, `GPU`, `GPU.1`, `NPU`.
@@ -77,19 +81,18 @@ fn named(engine: &Engine) -> Result<Vec<(Device, String)>> {
 
 fn problems(engine: &Engine, devices: &[DeviceInfo]) -> Vec<String> {
     let has_gpu = devices.iter().any(|d| matches!(d.device, Device::Gpu(_)));
-    match has_gpu {
-        true => Vec::new(),
-        false => missing_opencl(engine).into_iter().collect(),
-    }
+    let opencl = match has_gpu {
+        true => None,
+        false => missing_opencl(engine),
+    };
+    let parts = parts::missing(engine).map(|part| format!("{part}; {INSTALL}"));
+    opencl.into_iter().chain(parts).collect()
 }
 
 /// Why no GPU can be found, where the engine has a plugin for them that does not load.
 fn missing_opencl(engine: &Engine) -> Option<String> {
-    let plugin = engine.path.parent().map(|folder| {
-        let name = "libopenvino_intel_gpu_plugin.so";
-        folder.join(name)
-    })?;
-    (plugin.exists() && !loads("libOpenCL.so.1")).then(|| {
+    let has_plugin = !parts::missing(engine).any(|part| part.is_for(Device::Gpu(0)));
+    (has_plugin && !loads("libOpenCL.so.1")).then(|| {
         "no GPU can be used: `libOpenCL.so.1` is missing; install the OpenCL loader and Intel's compute \
          runtime (packages `ocl-icd-libopencl1` and `intel-opencl-icd`)"
             .to_owned()

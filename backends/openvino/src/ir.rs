@@ -1,7 +1,9 @@
 //! What has to be known of a model in OpenVINO's own form before the engine reads it: that it is one, that
 //! it names no file, and whether it has state.
 //!
-//! Only its text is searched: the engine's own reader is the one that takes it apart.
+//! For these its text is searched. `layers` takes it apart, to see what the engine would compute wrongly.
+
+pub(crate) mod layers;
 
 use infer_core::{Error, ErrorKind, Result};
 

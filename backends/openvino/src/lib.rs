@@ -10,25 +10,29 @@
 //! stops between the nodes of the graph, where its shapes are known beforehand.
 
 mod checks;
+mod constants;
 mod describe;
 mod devices;
 mod graph;
 mod ir;
 mod library;
+mod lite;
 mod load;
 mod native;
 mod operators;
 mod options;
+mod parts;
 mod refuse;
 mod rules;
 mod tensorflow;
 mod tensors;
 mod wholes;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 
 use infer_core::{
-    Backend, Cancel, Candidate, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe, Result,
+    Backend, Cancel, Candidates, Encoding, Error, ErrorKind, Graph, LoadRequest, Probe, Result,
     run_engine,
 };
 
@@ -37,7 +41,7 @@ use crate::library::Engine;
 /// The OpenVINO engine. Nothing is loaded until it is first asked for something.
 #[derive(Debug)]
 pub struct OpenVino {
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     engine: OnceLock<std::result::Result<&'static Engine, Remembered>>,
 }
 
@@ -55,9 +59,9 @@ impl OpenVino {
     /// A candidate that is missing is passed over, unless it is exclusive; one that is there and cannot be
     /// used is an error, and no later one stands in for it. One process has one library: the first that is
     /// loaded.
-    pub fn new(candidates: Vec<Candidate>) -> OpenVino {
+    pub fn new(candidates: impl Into<Candidates>) -> OpenVino {
         OpenVino {
-            candidates,
+            candidates: candidates.into(),
             engine: OnceLock::new(),
         }
     }

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use infer_core::{Candidate, Error, ErrorKind, Result, check_whole};
+use infer_core::{Candidate, Candidates, Error, ErrorKind, Result, check_whole};
 use libloading::Library;
 use openvino_sys::{ov_status_e, ov_version_t};
 
@@ -19,7 +19,7 @@ use crate::native::{Core, flat};
 /// The version whose answers were tried; another may answer other operators wrongly.
 const VERSION: &str = "2026.4";
 
-const INSTALL: &str = "run `infer engines install openvino`";
+pub(crate) const INSTALL: &str = "run `infer engines install openvino`";
 
 /// Every function of the library that is called.
 const FUNCTIONS: &[&str] = &[
@@ -86,9 +86,9 @@ static ENGINE: Mutex<Option<&'static Engine>> = Mutex::new(None);
 /// # Errors
 /// `NotFound` where no candidate is there, or one that was asked for is not; `RuntimeError` for a library
 /// that is broken, of another version, or not the one that this process has loaded already.
-pub(crate) fn load(candidates: &[Candidate]) -> Result<&'static Engine> {
+pub(crate) fn load(candidates: &Candidates) -> Result<&'static Engine> {
     let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-    for candidate in candidates {
+    for candidate in &candidates.places {
         match find(candidate)? {
             None => continue,
             Some(library) => return take(&mut engine, candidate, library),
@@ -237,15 +237,8 @@ fn broken(candidate: &Candidate, why: &str) -> Error {
     .with_hint(format!("{INSTALL}, and name no other library"))
 }
 
-fn not_installed(candidates: &[Candidate]) -> Error {
-    let looked: Vec<String> = candidates
-        .iter()
-        .map(|candidate| format!("`{}` ({})", candidate.path.display(), candidate.origin))
-        .collect();
-    let looked = match looked.is_empty() {
-        true => "nowhere".to_owned(),
-        false => looked.join(", "),
-    };
+fn not_installed(candidates: &Candidates) -> Error {
+    let looked = candidates.looked_for();
     Error::new(
         ErrorKind::NotFound,
         format!("OpenVINO is not installed: looked for {looked}"),

@@ -4,7 +4,6 @@
 //! gets nothing that is not of the stated encoding, reaches other files or is answered wrongly; have it
 //! read and compile; take the signature from the compiled model (`describe`).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,10 +16,10 @@ use infer_core::{
 use crate::checks::Checks;
 use crate::describe::Naming;
 use crate::graph::{Kept, OpenVinoGraph, Parts};
-use crate::library::Engine;
+use crate::library::{Engine, INSTALL};
 use crate::native::{Answer, Failure, Model, NativeTensor};
 use crate::tensorflow::NamedFile;
-use crate::{devices, ir, options, refuse, tensorflow};
+use crate::{devices, ir, lite, options, parts, refuse, tensorflow};
 
 /// What the engine reads of the contract's encodings.
 pub(crate) const ENCODINGS: &[Encoding] = &[
@@ -47,6 +46,7 @@ pub(crate) fn load(
     cancel: &Cancel,
 ) -> Result<Arc<dyn Graph>> {
     check_parts(request)?;
+    check_frontend(engine, request.encoding)?;
     let device = devices::name_of(engine, request.device)?;
     let properties = options::properties(engine, &device, &request.options)?;
     cancel.check()?;
@@ -98,9 +98,8 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
         Source::Files(paths) => paths.len(),
         Source::Memory(parts) => parts.len(),
     };
-    let (right, expected) = match (request.encoding, &request.source) {
-        (Encoding::OpenVino, Source::Files(_)) => (matches!(got, 1 | 2), "1 or 2 parts"),
-        (Encoding::OpenVino, Source::Memory(_)) => (got == 2, "2 parts"),
+    let (right, expected) = match request.encoding {
+        Encoding::OpenVino => (matches!(got, 1 | 2), "1 or 2 parts"),
         _ => (got == 1, "1 part"),
     };
     match right {
@@ -115,6 +114,18 @@ fn check_parts(request: &LoadRequest) -> Result<()> {
     }
 }
 
+/// Without its reader of an encoding the engine would call the model broken.
+fn check_frontend(engine: &Engine, encoding: Encoding) -> Result<()> {
+    let missing = parts::missing(engine).find(|part| part.reads(encoding));
+    match missing {
+        None => Ok(()),
+        Some(part) => {
+            let message = format!("OpenVINO is not whole: {part}");
+            Err(Error::new(ErrorKind::UnsupportedOperation, message).with_hint(INSTALL))
+        }
+    }
+}
+
 fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
     let precision = request.options.precision;
     match (request.encoding, &request.source) {
@@ -123,20 +134,27 @@ fn read(engine: &Engine, request: &LoadRequest) -> Result<Read> {
             read_onnx_bytes(engine, parts[0].clone(), precision)
         }
         (Encoding::OpenVino, Source::Files(paths)) => {
-            read_ir_files(engine, &paths[0], paths.get(1).map(PathBuf::as_path))
+            let weights = paths.get(1).map(PathBuf::as_path);
+            read_ir_files(engine, &paths[0], weights, precision)
         }
-        (Encoding::OpenVino, Source::Memory(parts)) => read_ir_bytes(engine, &parts[0], &parts[1]),
-        (Encoding::TensorFlow, Source::Files(paths)) => read_tensorflow(engine, &paths[0]),
+        (Encoding::OpenVino, Source::Memory(parts)) => {
+            let weights = parts.get(1).cloned().unwrap_or_default();
+            read_ir_bytes(engine, &parts[0], &weights, precision)
+        }
+        (Encoding::TensorFlow, Source::Files(paths)) => {
+            read_tensorflow(engine, &paths[0], precision)
+        }
         (Encoding::TensorFlow, Source::Memory(parts)) => {
-            tensorflow::check_frozen(parts[0].clone())?;
+            refuse::check_numbers(&tensorflow::read_frozen(parts[0].clone())?, precision)?;
             read_plain(engine, NamedFile::holding(&parts[0], "pb")?)
         }
         (_, Source::Files(paths)) => {
-            tensorflow::check_lite(&infer_onnx::map_file(&paths[0])?)?;
+            let model = lite::read(&infer_onnx::map_file(&paths[0])?)?;
+            refuse::check_numbers(&model, precision)?;
             read_plain(engine, NamedFile::of(&paths[0], "tflite")?)
         }
         (_, Source::Memory(parts)) => {
-            tensorflow::check_lite(&parts[0])?;
+            refuse::check_numbers(&lite::read(&parts[0])?, precision)?;
             read_plain(engine, NamedFile::holding(&parts[0], "tflite")?)
         }
     }
@@ -178,11 +196,22 @@ fn onnx_read(model: Model, onnx: infer_onnx::Model) -> Read {
     }
 }
 
-fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<Read> {
-    let stateful = ir::is_stateful(&infer_onnx::map_file(xml)?)?;
-    if let Some(weights) = weights {
-        drop(File::open(weights).map_err(|error| unreadable(weights, error))?);
-    }
+fn read_ir_files(
+    engine: &Engine,
+    xml: &Path,
+    weights: Option<&Path>,
+    precision: Precision,
+) -> Result<Read> {
+    let text = infer_onnx::map_file(xml)?;
+    let stateful = ir::is_stateful(&text)?;
+    // The engine takes a file of the same name itself.
+    let beside = xml.with_extension("bin");
+    let constants = match weights {
+        Some(weights) => infer_onnx::map_file(weights)?,
+        None if beside.is_file() => infer_onnx::map_file(&beside)?,
+        None => Bytes::new(),
+    };
+    refuse::check_numbers(&ir::layers::read(&text, &constants)?, precision)?;
     let model = engine.core.read_file(xml, weights).map_err(not_ir)?;
     Ok(Read {
         model,
@@ -194,9 +223,15 @@ fn read_ir_files(engine: &Engine, xml: &Path, weights: Option<&Path>) -> Result<
 }
 
 /// The engine does not copy the weights, so they are kept for as long as the graph.
-fn read_ir_bytes(engine: &Engine, xml: &Bytes, weights: &Bytes) -> Result<Read> {
+fn read_ir_bytes(
+    engine: &Engine,
+    xml: &Bytes,
+    weights: &Bytes,
+    precision: Precision,
+) -> Result<Read> {
     let stateful = ir::is_stateful(xml)?;
     ir::check_names_no_file(xml)?;
+    refuse::check_numbers(&ir::layers::read(xml, weights)?, precision)?;
     let kept = Tensor::copied_from(Dtype::U8, vec![weights.len()], weights)?.host()?;
     let tensor = weights_tensor(&kept)
         .map_err(|failure| unsupported("OpenVINO could not take the weights", failure))?;
@@ -224,13 +259,14 @@ fn weights_tensor(weights: &Bytes) -> Answer<Option<NativeTensor>> {
     tensor.map(Some)
 }
 
-fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
+fn read_tensorflow(engine: &Engine, path: &Path, precision: Precision) -> Result<Read> {
     let folder = match path.file_name() {
         Some(_) if is_saved_model(path) => path.parent(),
         _ => path.is_dir().then_some(path),
     };
     let Some(folder) = folder else {
-        tensorflow::check_frozen(infer_onnx::map_file(path)?)?;
+        let graph = tensorflow::read_frozen(infer_onnx::map_file(path)?)?;
+        refuse::check_numbers(&graph, precision)?;
         return read_plain(engine, NamedFile::of(path, "pb")?);
     };
     let description = folder.join("saved_model.pb");
@@ -241,6 +277,8 @@ fn read_tensorflow(engine: &Engine, path: &Path) -> Result<Read> {
         );
         return Err(Error::new(ErrorKind::InvalidEncoding, message));
     }
+    let graph = tensorflow::read_saved(infer_onnx::map_file(&description)?)?;
+    refuse::check_numbers(&graph, precision)?;
     let answer = engine.core.read_file(folder, None);
     Ok(plain_read(read_other(answer)?, None))
 }
@@ -281,9 +319,4 @@ fn unsupported(message: &str, failure: Failure) -> Error {
     Error::new(ErrorKind::UnsupportedOperation, message)
         .with_source(failure)
         .with_hint("another backend may run this model")
-}
-
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    let message = format!("cannot read `{}`", path.display());
-    Error::new(ErrorKind::NotFound, message).with_source(error)
 }

@@ -82,8 +82,34 @@ pub(crate) fn wraps(node: &Node, dtype: i32) -> bool {
 pub(crate) fn rounds(operator: &str) -> bool {
     matches!(
         operator,
-        "Div" | "Einsum" | "Gemm" | "MatMul" | "Mod" | "Pow"
+        "Div" | "Einsum" | "Gemm" | "MatMul" | "Mod" | "Pow" | "Relu"
     ) || operator.starts_with("Reduce")
+}
+
+/// Whether an operator compares numbers, whole ones in f32: wrong where two of them are beyond its 24 bits, for one
+/// that is not rounded is told from any other.
+pub(crate) fn compares(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual"
+    )
+}
+
+/// Whether an operator of a constant is a constant with the same numbers.
+pub(crate) fn moves(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Cast" | "Expand" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze"
+    )
+}
+
+/// The operator that together with this one, each with a constant, is made a clip, which keeps its bounds in f32.
+pub(crate) fn clips_with(operator: &str) -> Option<&'static str> {
+    match operator {
+        "Max" => Some("Min"),
+        "Min" => Some("Max"),
+        _ => None,
+    }
 }
 
 /// Whether an input says only where, how many or of which type, so that a number beyond 32 bits means

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use infer_core::{Error, ErrorKind, Precision, Result, clip};
 
-use infer_onnx::{Model, Node, Tensor, check_rules};
+use infer_onnx::{Model, Node, check_rules};
 
-use crate::operators::{INT64, UINT32, UINT64};
+use crate::constants::{is_wide, makes_wide};
 use crate::rules::RULES;
 use crate::wholes;
 
@@ -21,6 +21,14 @@ const DOUBLE: i32 = 11;
 /// not asked for.
 pub(crate) fn check(model: &Model, precision: Precision) -> Result<()> {
     check_rules(model, "OpenVINO", RULES)?;
+    check_numbers(model, precision)
+}
+
+/// Checks the numbers of a model, of whatever encoding it was; ONNX's rules by operator and attribute are not looked at.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_numbers(model: &Model, precision: Precision) -> Result<()> {
     if precision == Precision::F32 {
         check_doubles(model)?;
     }
@@ -86,37 +94,6 @@ fn check_wide_constants(model: &Model) -> Result<()> {
             None => Ok(()),
         }
     })
-}
-
-fn makes_wide(node: &Node) -> bool {
-    matches!(node.operator.as_str(), "Constant" | "ConstantOfShape")
-        && node.attributes.iter().any(|attribute| {
-            attribute.tensor.as_ref().is_some_and(is_wide)
-                || i32::try_from(attribute.int).is_err()
-                || attribute.ints.iter().any(|n| i32::try_from(*n).is_err())
-        })
-}
-
-fn is_wide(tensor: &Tensor) -> bool {
-    let (raw4, raw8) = (tensor.raw.as_chunks().0, tensor.raw.as_chunks().0);
-    match tensor.dtype {
-        INT64 => {
-            let raw = raw8.iter().map(|number| i64::from_le_bytes(*number));
-            let mut all = raw.chain(tensor.integers.iter().copied());
-            all.any(|number| i32::try_from(number).is_err())
-        }
-        UINT32 => {
-            let raw = raw4.iter().map(|number| u32::from_le_bytes(*number).into());
-            let mut all = raw.chain(tensor.unsigned.iter().copied());
-            all.any(|number: u64| i32::try_from(number).is_err())
-        }
-        UINT64 => {
-            let raw = raw8.iter().map(|number| u64::from_le_bytes(*number));
-            let mut all = raw.chain(tensor.unsigned.iter().copied());
-            all.any(|number| i32::try_from(number).is_err())
-        }
-        _ => false,
-    }
 }
 
 pub(crate) fn unsupported(message: String) -> Error {

@@ -5,52 +5,47 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use infer_core::{Error, ErrorKind, Result};
+use infer_onnx::Model;
 use prost::Message;
 use tempfile::TempDir;
 
-/// The nodes of a frozen graph; the numbers are those of graph.proto.
-#[derive(Clone, PartialEq, Message)]
-struct FrozenGraph {
-    #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
-}
+use self::graph::{GraphDef, NodeDef, SavedModel};
 
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    operator: String,
-}
+mod graph;
 
-/// Checks that the bytes are a frozen graph.
+/// Reads a frozen graph in ONNX's words.
 ///
 /// # Errors
-/// `InvalidEncoding` if not.
-pub(crate) fn check_frozen(bytes: Bytes) -> Result<()> {
-    let graph = FrozenGraph::decode(bytes).map_err(|error| {
+/// `InvalidEncoding` if the bytes are none, `UnsupportedOperation` for a SavedModel and for a graph that changes
+/// variables.
+pub(crate) fn read_frozen(bytes: Bytes) -> Result<Model> {
+    let decoded = GraphDef::decode(bytes.clone()).map_err(|error| {
+        if SavedModel::decode(bytes).is_ok_and(|saved| saved.has_graphs()) {
+            let message = "a TensorFlow SavedModel is a folder with `saved_model.pb` in it, got the content of that file alone";
+            return Error::new(ErrorKind::UnsupportedOperation, message).with_hint(
+                "name the folder with `--model`, or freeze the model into one graph",
+            );
+        }
         invalid("not a valid TensorFlow frozen graph: it does not decode").with_source(error)
-    })?;
-    let whole = |node: &Node| !node.name.is_empty() && !node.operator.is_empty();
+    });
+    let graph = decoded?;
+    let whole = |node: &NodeDef| !node.name.is_empty() && !node.operator.is_empty();
     match !graph.nodes.is_empty() && graph.nodes.iter().all(whole) {
-        true => Ok(()),
+        true => graph::words(&graph, None),
         false => Err(invalid(
             "not a valid TensorFlow frozen graph: expected nodes with names and operators",
         )),
     }
 }
 
-/// Checks that the bytes are a TensorFlow Lite model.
+/// Reads a SavedModel's `saved_model.pb` in ONNX's words.
 ///
 /// # Errors
-/// `InvalidEncoding` if not.
-pub(crate) fn check_lite(bytes: &[u8]) -> Result<()> {
-    match bytes.get(4..8) {
-        Some(b"TFL3") => Ok(()),
-        _ => Err(invalid(
-            "not a valid TensorFlow Lite model: it does not say `TFL3`",
-        )),
-    }
+/// `InvalidEncoding` if the bytes are none, `UnsupportedOperation` for a graph that changes variables.
+pub(crate) fn read_saved(bytes: Bytes) -> Result<Model> {
+    let not_saved = || invalid("not a valid TensorFlow SavedModel");
+    let saved = SavedModel::decode(bytes).map_err(|error| not_saved().with_source(error))?;
+    saved.words()?.ok_or_else(not_saved)
 }
 
 /// A file under a name that the engine knows an encoding by, and the private folder that it may be in.

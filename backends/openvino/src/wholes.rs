@@ -2,15 +2,16 @@
 //! those of 8 and 16 bits so that they stop at the largest where they should wrap.
 //!
 //! Each value has an element type and a reach: `Small` is computed from shapes and constants alone, `Given`
-//! comes from an input and fits 32 bits, `Wide` may be wrong because it has passed what the engine keeps. A wide value may still be an index or a
+//! comes from an input, or is a constant that f32 has to round, and fits 32 bits, `Wide` may be wrong because it has passed what the engine keeps. A wide value may still be an index or a
 //! size, where such a number means nothing; anything else that it reaches is refused. Facts only grow, so that
 //! loops and functions are done when a pass over all nodes changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use infer_core::{Error, Result, clip};
 use infer_onnx::{Graph, Model, Node};
 
+use crate::constants::{is_large, makes_large};
 use crate::operators::{self, BOOL, INT32, UNKNOWN, is_narrow, is_whole, is_wide};
 use crate::refuse::unsupported;
 
@@ -44,12 +45,28 @@ pub(crate) fn check(model: &Model) -> Result<()> {
 enum Fault<'a> {
     Narrow(&'a str),
     Wide(&'a str),
+    Compared(&'a str),
+}
+
+/// The least and the most that a value may be, one of them set by a constant so far.
+#[derive(Clone, Copy)]
+struct Bound<'a> {
+    operator: &'a str,
+    is_large: bool,
 }
 
 impl Fault<'_> {
     fn error(self) -> Error {
         let (operator, what) = match self {
             Fault::Narrow(operator) => (operator, "whole numbers of 8 or 16 bits do not wrap"),
+            Fault::Compared(operator) => (
+                operator,
+                "it compares whole numbers in f32, which takes large ones for equal",
+            ),
+            Fault::Wide(operator @ ("Clip" | "Max" | "Min")) => (
+                operator,
+                "it keeps a large constant in f32, which rounds it",
+            ),
             Fault::Wide(operator) if operators::rounds(operator) => (
                 operator,
                 "it computes whole numbers in f32, which rounds large ones",
@@ -142,6 +159,9 @@ struct Flow<'a> {
     model: &'a Model,
     facts: HashMap<(usize, &'a str), Fact<'a>>,
     functions: HashMap<(&'a str, &'a str), usize>,
+    /// Constants with numbers that f32 has to round.
+    large: HashSet<(usize, &'a str)>,
+    bounds: HashMap<(usize, &'a str), Bound<'a>>,
     changed: bool,
     fault: Option<Fault<'a>>,
 }
@@ -154,6 +174,8 @@ impl<'a> Flow<'a> {
             model,
             facts: HashMap::new(),
             functions: functions.collect(),
+            large: HashSet::new(),
+            bounds: HashMap::new(),
             changed: false,
             fault: None,
         }
@@ -178,7 +200,11 @@ impl<'a> Flow<'a> {
         let sparse = graph.sparse_initializers.iter();
         let sparse = sparse.filter_map(|tensor| tensor.values.as_ref());
         for tensor in graph.initializers.iter().chain(sparse) {
-            self.add(place, &tensor.name, Fact::new(tensor.dtype, Reach::Small));
+            let reach = match is_large(tensor) {
+                true => self.note_large(place, &tensor.name),
+                false => Reach::Small,
+            };
+            self.add(place, &tensor.name, Fact::new(tensor.dtype, reach));
         }
         for value in graph.values.iter().chain(&graph.outputs) {
             let dtype = value.dtype().unwrap_or(UNKNOWN);
@@ -268,9 +294,25 @@ impl<'a> Flow<'a> {
         if data.iter().any(|fact| operators::wraps(node, fact.dtype)) {
             self.fault.get_or_insert(Fault::Narrow(operator));
         }
-        let reach = data
+        let from_large = |fact: &Fact<'_>| {
+            (is_wide(fact.dtype) || fact.dtype == INT32) && !matches!(fact.reach, Reach::Small)
+        };
+        if operators::compares(operator) && data.len() > 1 && data.iter().all(from_large) {
+            self.fault.get_or_insert(Fault::Compared(operator));
+        }
+        let mut reach = data
             .iter()
             .fold(Reach::Small, |most, fact| most.most(fact.reach));
+        let first = node.inputs.first().map_or("", String::as_str);
+        let moved = operators::moves(operator) && self.large.contains(&(place, first));
+        if moved || makes_large(node) {
+            for name in &node.outputs {
+                reach = reach.most(self.note_large(place, name));
+            }
+        }
+        if self.clips_to_large(place, node, &inputs) {
+            reach = Reach::Wide(operator);
+        }
         for (at, name) in node
             .outputs
             .iter()
@@ -283,6 +325,34 @@ impl<'a> Flow<'a> {
             }
             self.add(place, name, fact);
         }
+    }
+
+    /// Whether a node bounds whole numbers by a constant that f32 has to round, where the engine keeps it so.
+    fn clips_to_large(&mut self, place: usize, node: &'a Node, inputs: &[Fact<'a>]) -> bool {
+        let large = |name: &String| self.large.contains(&(place, name.as_str()));
+        let is_large = node.inputs.iter().any(large);
+        let operator = node.operator.as_str();
+        let Some(other) = operators::clips_with(operator) else {
+            return operator == "Clip" && is_large;
+        };
+        let bounds = node.inputs.iter().filter_map(|name| {
+            let bound = self.bounds.get(&(place, name.as_str()))?;
+            (bound.operator == other).then_some(*bound)
+        });
+        let bounds: Vec<Bound<'a>> = bounds.collect();
+        let is_constant = |fact: &Fact<'_>| matches!(fact.reach, Reach::Small);
+        if is_large || inputs.iter().any(is_constant) {
+            for name in &node.outputs {
+                self.bounds
+                    .insert((place, name), Bound { operator, is_large });
+            }
+        }
+        !bounds.is_empty() && (is_large || bounds.iter().any(|bound| bound.is_large))
+    }
+
+    fn note_large(&mut self, place: usize, name: &'a str) -> Reach<'a> {
+        self.large.insert((place, name));
+        Reach::Given
     }
 
     fn fact(&self, place: usize, name: &str) -> Fact<'a> {

@@ -130,6 +130,35 @@ fn state_belongs_to_one_session_and_is_reset() {
     );
 }
 
+/// A model without constants needs no second part, by any way in; one with constants does.
+#[test]
+fn weights_are_needed_for_constants_alone() {
+    let Some(engine) = common::engine("weights_are_needed_for_constants_alone") else {
+        return;
+    };
+    let bare = std::fs::read(common::testdata("network").with_file_name("no-weights.xml"));
+    let bare = Bytes::from(bare.expect("a test model"));
+    for parts in [vec![bare.clone()], vec![bare, Bytes::new()]] {
+        let request = common::request(Encoding::OpenVino, Source::Memory(parts));
+        let graph = common::load(&engine, &request);
+        graph.unwrap_or_else(|error| panic!("without constants: {}", error.report()));
+    }
+    let plain = Bytes::copy_from_slice(PLAIN.as_bytes());
+    let request = common::request(Encoding::OpenVino, Source::Memory(vec![plain]));
+    let error = common::load(&engine, &request).err().expect("no weights");
+    assert_eq!(error.kind(), ErrorKind::InvalidEncoding);
+    let report = error.report();
+    assert!(
+        report.contains("constant `c`: expected bytes 0 to 8 of the weights, got 0 bytes"),
+        "{report}"
+    );
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("second part"))
+    );
+}
+
 #[test]
 fn what_is_no_model_is_told() {
     let Some(engine) = common::engine("what_is_no_model_is_told") else {
@@ -150,9 +179,9 @@ fn what_is_no_model_is_told() {
         (of(&unknown), ErrorKind::UnsupportedOperation, "Frobnicate"),
         (of(&reaching), ErrorKind::Security, "weights_path"),
         (
-            common::request(Encoding::OpenVino, Source::Memory(vec![Bytes::new()])),
+            common::request(Encoding::OpenVino, Source::Memory(vec![Bytes::new(); 3])),
             ErrorKind::InvalidArgument,
-            "2 parts, got 1",
+            "1 or 2 parts, got 3",
         ),
     ];
     for (request, kind, text) in &cases {

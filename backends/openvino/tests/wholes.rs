@@ -18,6 +18,7 @@ const UINT64: u64 = 13;
 
 const WIDE: &str = "in 32 bits, and the result";
 const ROUNDED: &str = "in f32, which rounds";
+const COMPARED: &str = "takes large ones for equal";
 const NARROW: &str = "do not wrap";
 
 /// Inputs `x` and `z` of one dtype, and an output.
@@ -118,6 +119,78 @@ fn operators_that_compute_in_f32_are_refused() {
     }
 }
 
+/// A number beyond 2^24 equals its neighbour there; one that is smaller differs from any.
+#[test]
+fn comparisons_of_two_large_numbers_are_refused() {
+    if common::engine("comparisons_of_two_large_numbers_are_refused").is_none() {
+        return;
+    }
+    for dtype in [INT32, INT64, UINT32, UINT64] {
+        for operator in ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"] {
+            let compared = |with| {
+                model(dtype, BOOL)
+                    .integers("small", &[16_777_216])
+                    .integers("large", &[-16_777_217])
+                    .node("Cast", [&["small"], &["s"]], &[int("to", dtype)])
+                    .node("Cast", [&["large"], &["l"]], &[int("to", dtype)])
+                    .node(operator, [&["x", with], &["y"]], &[])
+            };
+            let name = format!("`{operator}` wrongly");
+            for with in ["z", "l"] {
+                let what = format!("{operator} of {dtype} with {with}");
+                refused(&what, compared(with), [&name, COMPARED]);
+            }
+            runs(&format!("{operator} of {dtype}"), compared("s"));
+        }
+    }
+    let floats = model(FLOAT, BOOL).node("Less", [&["x", "z"], &["y"]], &[]);
+    runs("a comparison of f32", floats);
+    let narrow = model(UINT16, BOOL).node("Equal", [&["x", "z"], &["y"]], &[]);
+    runs("a comparison of 16 bits", narrow);
+}
+
+#[test]
+fn bounds_that_f32_rounds_are_refused() {
+    if common::engine("bounds_that_f32_rounds_are_refused").is_none() {
+        return;
+    }
+    for dtype in [INT32, INT64] {
+        let one = model(dtype, dtype).node("Relu", [&["x"], &["y"]], &[]);
+        refused("Relu", one, ["`Relu` wrongly", ROUNDED]);
+    }
+    let clipped = |bound| {
+        model(INT64, INT64)
+            .integers("high", &[bound])
+            .node("Squeeze", [&["high", "axis"], &["h"]], &[])
+            .node("Clip", [&["x", "", "h"], &["y"]], &[])
+    };
+    runs("a small bound", clipped(16_777_216));
+    refused(
+        "a large bound",
+        clipped(33_554_433),
+        ["`Clip` wrongly", "keeps a large constant"],
+    );
+    let least = |bound| {
+        model(INT64, INT64)
+            .integers("high", &[bound])
+            .integers("low", &[0])
+            .node("Min", [&["x", "high"], &["m"]], &[])
+            .node("Max", [&["low", "m"], &["y"]], &[])
+    };
+    refused(
+        "a large bound",
+        least(33_554_433),
+        ["`Max` wrongly", "keeps a large constant"],
+    );
+    runs("a small bound of Min", least(-5));
+    let alone = model(INT64, INT64).integers("high", &[33_554_433]).node(
+        "Min",
+        [&["x", "high"], &["y"]],
+        &[],
+    );
+    runs("a large bound alone", alone);
+}
+
 #[test]
 fn operators_of_8_and_16_bits_are_refused() {
     if common::engine("operators_of_8_and_16_bits_are_refused").is_none() {
@@ -162,7 +235,7 @@ fn a_number_is_followed_to_where_it_shows() {
     refused("cast to f32", single, ["`Mul`", WIDE]);
     let narrower = product(INT32).node("Cast", [&["p"], &["y"]], &cast(INT32));
     refused("cast to i32", narrower, ["`Mul`", WIDE]);
-    let compared = product(BOOL).node("Greater", [&["p", "x"], &["y"]], &[]);
+    let compared = product(BOOL).node("Greater", [&["p", "axis"], &["y"]], &[]);
     refused("comparison", compared, ["`Mul`", WIDE]);
     let largest = product(INT64).node("ArgMax", [&["p"], &["y"]], &[]);
     refused("ArgMax", largest, ["`Mul`", WIDE]);
@@ -251,7 +324,7 @@ fn shapes_indices_and_small_numbers_run() {
         .node("ReduceSum", [&["n", "axis"], &["y"]], &[]);
     runs("bools that are counted", counted);
     let given = model(INT64, FLOAT)
-        .node("Equal", [&["x", "z"], &["b"]], &[])
+        .node("Equal", [&["x", "axis"], &["b"]], &[])
         .node("Where", [&["b", "x", "z"], &["w"]], &[])
         .node("Cast", [&["w"], &["y"]], &cast(FLOAT));
     runs("numbers as they are given", given);

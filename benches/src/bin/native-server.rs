@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use infer_benches::measure;
 use infer_benches::native::{Idle, NativeOptions};
 use infer_benches::serving::native::{Model, ModelOptions, serve};
 use infer_core::Device;
+use tokio::net::TcpListener;
 
 /// Serves one model on ONNX Runtime
 #[derive(Parser)]
@@ -58,5 +60,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     let model = Model::open(&measure::engine()?, (&cli.name, &cli.file), &options)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(serve(cli.http, model))
+    runtime.block_on(async {
+        let listener = TcpListener::bind(cli.http).await;
+        let listener = listener.with_context(|| format!("cannot listen at {}", cli.http))?;
+        serve(listener, model).await;
+        Ok(())
+    })
 }

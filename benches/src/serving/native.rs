@@ -14,8 +14,8 @@
 mod model;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytemuck::cast_slice_mut;
@@ -34,27 +34,26 @@ pub use model::{Model, ModelOptions};
 use super::wire::{FP32, HEADER_LENGTH, RestParameters, RestRequest, RestResponse, RestTensor};
 use super::work::{argmax, shape};
 
+/// How long it waits after a connection could not be taken.
+const REST: Duration = Duration::from_millis(10);
+
 /// The largest body, in bytes.
 const LARGEST: usize = 64 << 20;
 
 /// Two pieces that are sent one after the other.
 type Payload = Full<Chain<Bytes, Bytes>>;
 
-/// Answers at this address until the process ends.
-///
-/// # Errors
-/// Where the address cannot be had.
-pub async fn serve(address: SocketAddr, model: Model) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("cannot listen at {address}"))?;
+/// Answers whoever connects, until the future is dropped.
+pub async fn serve(listener: TcpListener, model: Model) {
     let model = Arc::new(model);
     loop {
-        // Accepting fails when a client is gone already, or for a lack of descriptors, which ends with a connection.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        tokio::spawn(connection(stream, Arc::clone(&model)));
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, Arc::clone(&model)));
+            }
+            // A client that is gone already, or a lack of descriptors, which ends with a connection.
+            Err(_) => tokio::time::sleep(REST).await,
+        }
     }
 }
 
@@ -63,10 +62,9 @@ async fn connection(stream: TcpStream, model: Arc<Model>) {
         let model = Arc::clone(&model);
         async move { Ok::<_, Infallible>(answer(request, &model).await) }
     });
-    let whole = stream.set_nodelay(true).is_ok();
     let server = hyper::server::conn::http1::Builder::new();
     // A connection that ends early is its client's matter.
-    if whole {
+    if stream.set_nodelay(true).is_ok() {
         let _ = server.serve_connection(TokioIo::new(stream), service).await;
     }
 }

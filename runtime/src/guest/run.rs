@@ -220,6 +220,7 @@ impl Guest {
             cancel: cancel.clone(),
             threads: self.engine.threads().clone(),
             more_dtypes: self.more_dtypes,
+            busy: false,
         };
         let host = Host::new(wasi, nn, &limits, instance.permit);
         let mut store = Store::new(self.engine.wasmtime(), host);

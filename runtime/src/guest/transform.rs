@@ -81,7 +81,7 @@ impl Guest {
     ///
     /// # Errors
     /// `UnsupportedOperation` where it is no model. Its answer: `InvalidArgument` for what it refuses, with its own
-    /// text; `TooLarge` for inputs that do not fit its limits; `RuntimeError` for outputs that are not as it had said.
+    /// text, `Busy` if a model had no room for its call; `TooLarge` for inputs that do not fit its limits; `RuntimeError` for outputs that are not as it had said.
     pub fn transform(
         &self,
         instance: Instance,
@@ -168,16 +168,27 @@ impl Work for Transforming {
             Ok(named) => take_out(store.data_mut(), named)?
                 .and_then(|named| arrange(&outputs, named))
                 .map_err(|error| {
-                    Error::new(ErrorKind::RuntimeError, "the guest's outputs are wrong")
-                        .with_source(error)
+                    Error::new(
+                        ErrorKind::RuntimeError,
+                        "its outputs are not as it described them",
+                    )
+                    .with_source(error)
                 }),
             Err(text) => {
                 let text = clip_to(&text, LONGEST_TEXT);
-                Err(Error::new(ErrorKind::InvalidArgument, text))
+                Err(Error::new(refusal(store.data()), text))
             }
         };
         let _ = answer.send(result);
         Ok(0)
+    }
+}
+
+/// Why a guest refuses: the caller's inputs, unless a model had no room for it. Then the same call may go well later.
+fn refusal(host: &Host) -> ErrorKind {
+    match host.nn.busy {
+        true => ErrorKind::Busy,
+        false => ErrorKind::InvalidArgument,
     }
 }
 

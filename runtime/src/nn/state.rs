@@ -43,6 +43,8 @@ pub(crate) struct NnState {
     pub(crate) threads: Threads,
     /// Whether the guest knows dtypes that wasi-nn does not name.
     pub(crate) more_dtypes: bool,
+    /// Whether it was told that a model is busy, for which wasi-nn has no code.
+    pub(crate) busy: bool,
 }
 
 /// wasi-nn's execution targets.

@@ -289,6 +289,7 @@ impl Host {
     fn guest_error(&mut self, call: &str, error: &Error) -> wasmtime::Result<Resource<GuestError>> {
         let report = error.report();
         tracing::debug!(call, code = error.kind().name(), "{report}");
+        self.nn.busy |= error.kind() == ErrorKind::Busy;
         // A copy: what is cut off must not stay allocated.
         let text = clip_to(&report, LONGEST_TEXT).to_owned();
         let handle = self.nn.usage.handle_for_failure().map_err(trap)?;

@@ -19,7 +19,7 @@
 //! little-endian. The last two functions are WasmEdge's: the ABI itself has no drop. Dtypes 6
 //! (BF16) and 7 to 13 (bool, i8, i16, u16, u32, u64, string) are ours: the ABI's own list ends before them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ pub(crate) struct Handles {
 }
 
 struct Numbered<T> {
-    items: HashMap<u32, T>,
+    items: BTreeMap<u32, T>,
     next: u32,
 }
 
@@ -67,7 +67,7 @@ struct Context {
 impl<T> Default for Numbered<T> {
     fn default() -> Numbered<T> {
         Numbered {
-            items: HashMap::new(),
+            items: BTreeMap::new(),
             next: 0,
         }
     }

@@ -97,7 +97,8 @@ impl View {
 
     fn change(&self, entries: &[Entry]) {
         let mut registry = Registry::default();
-        for entry in entries {
+        let models = entries.iter().filter(|entry| entry.is_model());
+        for entry in models {
             let granted = self.granted.as_ref();
             if granted.is_some_and(|names| !names.contains(&entry.name)) {
                 registry.withhold(&entry.name);
@@ -263,6 +264,11 @@ impl Entry {
     /// The name that it is served under.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is no guest.
+    fn is_model(&self) -> bool {
+        matches!(self.source, Source::Files(_))
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -131,3 +131,141 @@ fn warm_up(model: &Model) -> Result<()> {
     model.scheduler().run(made, &Cancel::default(), &mut None)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    use infer_core::{Dtype, ErrorKind};
+
+    use super::*;
+    use crate::config::{EngineConfig, Grants, Limits};
+    use crate::guest::Guest;
+    use crate::serve::config::GuestConfig;
+    use crate::serve::guests::Guests;
+
+    const MISFIT: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../guest-examples/target/wasm32-wasip2/release/misfit.wasm"
+    );
+
+    /// A guest of which there may be one instance, and no more may wait.
+    struct Misfit {
+        engine: Engine,
+        guest: Arc<ServedGuest>,
+        served: Served,
+    }
+
+    impl Misfit {
+        async fn new() -> Misfit {
+            let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+            let bytes = std::fs::read(MISFIT).expect("guest-examples/build makes it");
+            let guest = Guest::compile(&engine, &bytes).expect("a guest");
+            let config = GuestConfig {
+                name: "misfit".to_owned(),
+                path: MISFIT.into(),
+                allow_precompiled: false,
+                route: "/".to_owned(),
+                models: None,
+                grants: Grants::default(),
+                limits: Limits::default(),
+                concurrency: NonZeroUsize::MIN,
+                queue: 0,
+            };
+            let backends = Arc::new(Backends::built_in());
+            let guests = Guests::new(std::iter::once((config, guest)), &backends);
+            let guest = guests.expect("a guest that can be served").all()[0].clone();
+            let described = guest.clone();
+            let served = tokio::task::spawn_blocking(move || Served::describe(&described));
+            let served = served.await.expect("no panic").expect("a description");
+            Misfit {
+                engine,
+                guest,
+                served,
+            }
+        }
+
+        async fn ask(&self, what: &str, cancel: &Cancel) -> Result<Vec<Tensor>> {
+            let what = Tensor::of_strings(vec![1], &[what]).expect("a string");
+            let x = Tensor::copied_from(Dtype::F32, vec![1], &1.5f32.to_le_bytes());
+            let inputs = vec![
+                ("x".to_owned(), x.expect("a number")),
+                ("do".to_owned(), what),
+            ];
+            self.served.infer(&self.engine, inputs, cancel).await
+        }
+
+        /// Waits until so many instances are there: one that has answered is gone a little later.
+        async fn running(&self, number: usize) {
+            while self.guest.admission.running() != number {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_is_asked_like_a_model() {
+        let (misfit, cancel) = (Misfit::new().await, Cancel::default());
+        assert!(misfit.served.model().is_none());
+        misfit.running(0).await;
+        let outputs = misfit.ask("pass", &cancel).await.expect("outputs");
+        assert_eq!(
+            outputs[0].host().expect("bytes"),
+            1.5f32.to_le_bytes().as_slice()
+        );
+        let none = misfit
+            .served
+            .infer(&misfit.engine, Vec::new(), &cancel)
+            .await;
+        let error = none.expect_err("no inputs");
+        assert_eq!(error.to_string(), "missing input `do`: expected string [1]");
+        let cases = [
+            (
+                "refuse",
+                ErrorKind::InvalidArgument,
+                "the inputs are not to its liking",
+            ),
+            ("trap", ErrorKind::RuntimeError, "the guest `misfit` failed"),
+            (
+                "missing",
+                ErrorKind::RuntimeError,
+                "the guest `misfit`: its outputs are not as it described them",
+            ),
+        ];
+        for (what, kind, text) in cases {
+            misfit.running(0).await;
+            let error = misfit.ask(what, &cancel).await.expect_err(what);
+            assert_eq!((error.kind(), error.to_string().as_str()), (kind, text));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_stops_waiting_gives_the_place_back() {
+        let misfit = Arc::new(Misfit::new().await);
+        for cancelled in [true, false] {
+            misfit.running(0).await;
+            let cancel = Cancel::default();
+            let (asking, asked) = (misfit.clone(), cancel.clone());
+            let looping = tokio::spawn(async move { asking.ask("loop", &asked).await });
+            misfit.running(1).await;
+            let error = misfit
+                .ask("pass", &Cancel::default())
+                .await
+                .expect_err("full");
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            if cancelled {
+                cancel.cancel();
+                let error = looping.await.expect("no panic").expect_err("cancelled");
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+            } else {
+                looping.abort();
+            }
+            misfit.running(0).await;
+            misfit
+                .ask("pass", &Cancel::default())
+                .await
+                .expect("its turn");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use bytemuck::cast_slice;
 use infer_onnxruntime::OnnxRuntime;
 use ort::session::Session;
-use ort::value::{DynTensorValueType, Tensor, TensorElementType, TensorRef, TensorValueType};
+use ort::value::{Tensor, TensorElementType, TensorRef, TensorValueType};
 use tokio::sync::Semaphore;
 
 use crate::native::{NativeOptions, session_builder};
@@ -114,7 +114,6 @@ impl Model {
         let input = TensorRef::from_array_view((shape, values))?;
         let mut outputs = session.run(ort::inputs![input])?;
         let output = outputs.remove(&self.output).context("no output")?;
-        let output = output.downcast::<DynTensorValueType>()?;
         Ok(Output(output.downcast::<TensorValueType<f32>>()?))
     }
 }

@@ -510,7 +510,7 @@ pub(crate) enum EnginesCommand {
     /// Install engines by name, with python3 and its pip; what is there is checked, and repaired
     Install {
         /// Their names, from `infer engines list`
-        #[arg(required = true)]
+        #[arg(required_unless_present = "from")]
         names: Vec<String>,
         /// The packages' files, in place of pip: for a machine without network. One engine at a time
         #[arg(long, value_name = "FILE", num_args = 1.., value_hint = ValueHint::FilePath)]

@@ -18,8 +18,9 @@ pub(crate) fn engines(args: &EnginesArgs) -> anyhow::Result<Status> {
     let store = EngineStore::from_environment()?;
     match &args.command {
         EnginesCommand::Install { names, from } => {
-            let origin = origin(names, from)?;
-            for name in names {
+            let (names, files) = sort(&store, names, from)?;
+            let origin = origin(&names, files)?;
+            for name in &names {
                 install(&store, name, &origin)?;
             }
         }
@@ -35,7 +36,40 @@ pub(crate) fn engines(args: &EnginesArgs) -> anyhow::Result<Status> {
     Ok(Status::Success)
 }
 
-fn origin(names: &[String], files: &[PathBuf]) -> anyhow::Result<Origin> {
+/// What is a name and what a file: `--from` takes all that follows it, so a name may be among its files.
+fn sort(
+    store: &EngineStore,
+    names: &[String],
+    from: &[PathBuf],
+) -> anyhow::Result<(Vec<String>, Vec<PathBuf>)> {
+    let known = store.list()?;
+    let is_name = |path: &PathBuf| {
+        known
+            .iter()
+            .any(|engine| *path == Path::new(&engine.manifest.name))
+    };
+    let (named, files): (Vec<PathBuf>, Vec<PathBuf>) = from.iter().cloned().partition(is_name);
+    let named = named.iter().map(|name| name.to_string_lossy().into_owned());
+    let names: Vec<String> = names.iter().cloned().chain(named).collect();
+    if names.is_empty() {
+        let known: Vec<&str> = known
+            .iter()
+            .map(|engine| engine.manifest.name.as_str())
+            .collect();
+        let message = format!(
+            "expected the name of an engine beside --from: {}",
+            known.join(", ")
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message).into());
+    }
+    if files.is_empty() && !from.is_empty() {
+        let message = "expected files after --from, got only names of engines";
+        return Err(Error::new(ErrorKind::InvalidArgument, message).into());
+    }
+    Ok((names, files))
+}
+
+fn origin(names: &[String], files: Vec<PathBuf>) -> anyhow::Result<Origin> {
     if files.is_empty() {
         return Ok(Origin::Index);
     }
@@ -43,7 +77,7 @@ fn origin(names: &[String], files: &[PathBuf]) -> anyhow::Result<Origin> {
         let message = format!("expected one engine with --from, got {}", names.join(", "));
         return Err(Error::new(ErrorKind::InvalidArgument, message).into());
     }
-    Ok(Origin::Files(files.to_vec()))
+    Ok(Origin::Files(files))
 }
 
 fn install(store: &EngineStore, name: &str, origin: &Origin) -> anyhow::Result<()> {

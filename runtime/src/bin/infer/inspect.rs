@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use infer::{Engine, EngineConfig, Guest, GuestDescription, Import, Kind, Registry};
+use infer::{Engine, EngineConfig, Guest, GuestDescription, Import, Kind, Registry, Role};
 use infer_core::{Encoding, TensorInfo};
 use infer_models::{Content, Head, Model as ModelFiles, ModelRef, ModelStore, OnnxHead};
 use serde::Serialize;
@@ -40,6 +40,8 @@ struct GuestReport {
     imports: Vec<ImportReport>,
     runs_here: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     needs: Vec<&'static str>,
 }
@@ -55,9 +57,10 @@ fn inspect_guest(path: &Path, json: bool) -> anyhow::Result<()> {
     let engine = Engine::new(&EngineConfig::default())?;
     let described = GuestDescription::of(&engine, &bytes)
         .with_context(|| format!("cannot inspect the guest `{}`", path.display()))?;
-    let problem = Guest::compile(&engine, &bytes)
-        .err()
-        .map(|error| error.report());
+    let (role, problem) = match Guest::compile(&engine, &bytes) {
+        Ok(guest) => (Some(role(guest.role())), None),
+        Err(error) => (None, Some(error.report())),
+    };
     let report = GuestReport {
         guest: path.display().to_string(),
         kind: match described.kind {
@@ -77,11 +80,21 @@ fn inspect_guest(path: &Path, json: bool) -> anyhow::Result<()> {
             })
             .collect(),
         runs_here: problem.is_none(),
+        role,
         problem,
     };
     match json {
         true => output::print_json(&report),
         false => output::print(&guest_text(&report)),
+    }
+}
+
+/// What a guest is for, and the command that uses it.
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Command => "command (infer run)",
+        Role::Http => "handler of HTTP requests (infer serve)",
+        Role::Model => "model (infer serve)",
     }
 }
 
@@ -149,6 +162,9 @@ fn guest_text(report: &GuestReport) -> String {
     match &report.problem {
         None => text.push_str("runs here: yes\n"),
         Some(problem) => text.push_str(&format!("runs here: no: {problem}\n")),
+    }
+    if let Some(role) = report.role {
+        text.push_str(&format!("role: {role}\n"));
     }
     text.push_str("may need:\n");
     for need in &report.needs {

@@ -26,6 +26,8 @@ use crate::args::{Cli, Command};
 use crate::status::Status;
 
 fn main() -> ExitCode {
+    // Before anything starts a thread.
+    infer::refuse_telemetry();
     let cli = Cli::parse();
     if !matches!(cli.command, Command::Serve(_)) {
         logging::start(&cli.verbosity, None);

@@ -72,7 +72,9 @@ fn platform(ready: &Ready) -> String {
 }
 
 fn tensor(info: &TensorInfo) -> TensorMetadata {
-    let size = |dimension: &Option<usize>| dimension.map_or(-1, |size| size.try_into().unwrap_or(i64::MAX));
+    let size = |dimension: &Option<usize>| {
+        dimension.map_or(-1, |size| size.try_into().unwrap_or(i64::MAX))
+    };
     TensorMetadata {
         name: info.name.clone(),
         datatype: datatype::name(info.dtype),

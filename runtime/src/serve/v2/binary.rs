@@ -34,7 +34,10 @@ pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
     let Some(value) = headers.get(JSON_LENGTH) else {
         return Ok(None);
     };
-    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let length = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or_else(|| {
         let message = format!("expected a number of bytes in `{JSON_LENGTH}`, got {value:?}");
         Error::new(ErrorKind::InvalidArgument, message)
@@ -124,7 +127,9 @@ mod tests {
             assert_eq!(collected, bytes);
             assert!((collected[head..].as_ptr() as usize).is_multiple_of(ALIGNMENT));
         }
-        let error = collect(Body::from(vec![0; 11]), 0, 10).await.expect_err("too long");
+        let error = collect(Body::from(vec![0; 11]), 0, 10)
+            .await
+            .expect_err("too long");
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
 

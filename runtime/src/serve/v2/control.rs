@@ -47,7 +47,10 @@ impl Denied {
 }
 
 /// Whether a request with this `authorization` may change models.
-pub(crate) fn check(control: &ModelControl, authorization: Option<&str>) -> std::result::Result<(), Denied> {
+pub(crate) fn check(
+    control: &ModelControl,
+    authorization: Option<&str>,
+) -> std::result::Result<(), Denied> {
     let expected = match control {
         ModelControl::Off => return Err(Denied::Off),
         ModelControl::On(None) => return Ok(()),
@@ -70,7 +73,10 @@ pub(crate) fn check(control: &ModelControl, authorization: Option<&str>) -> std:
 /// # Errors
 /// Those of loading, `NotFound` for a model that there is not.
 pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
-    tracing::info!("model `{}`: {change:?} by a request", infer_core::clip(&model));
+    tracing::info!(
+        "model `{}`: {change:?} by a request",
+        infer_core::clip(&model)
+    );
     let state = state.clone();
     let work = move || match change {
         Change::Load => state.repository.load(&model),
@@ -89,7 +95,10 @@ mod tests {
     #[test]
     fn only_who_carries_the_token_may() {
         let token = ModelControl::On(Some("secret".to_owned()));
-        assert_eq!(check(&ModelControl::Off, Some("Bearer secret")), Err(Denied::Off));
+        assert_eq!(
+            check(&ModelControl::Off, Some("Bearer secret")),
+            Err(Denied::Off)
+        );
         assert_eq!(check(&ModelControl::On(None), None), Ok(()));
         assert_eq!(check(&token, None), Err(Denied::NoToken));
         assert_eq!(check(&token, Some("Basic secret")), Err(Denied::NoToken));

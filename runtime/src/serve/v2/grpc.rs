@@ -71,7 +71,11 @@ impl Service {
         entry.map_err(|error| status(&error))
     }
 
-    fn ready(&self, model: &str, version: &str) -> std::result::Result<(&Entry, Arc<Ready>), Status> {
+    fn ready(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> std::result::Result<(&Entry, Arc<Ready>), Status> {
         let entry = self.entry(model, version)?;
         Ok((entry, ready(entry)?))
     }
@@ -83,12 +87,12 @@ impl Service {
     ) -> Answer<T> {
         let authorization = metadata.get("authorization");
         let authorization = authorization.and_then(|value| value.to_str().ok());
-        control::check(&self.0.config.model_control, authorization).map_err(|denied| {
-            match denied {
+        control::check(&self.0.config.model_control, authorization).map_err(
+            |denied| match denied {
                 Denied::NoToken => Status::unauthenticated(text(&denied.error())),
                 Denied::Off | Denied::WrongToken => status(&denied.error()),
-            }
-        })?;
+            },
+        )?;
         let changed = control::change(&self.0, model, change).await;
         changed.map_err(|error| status(&error))?;
         Ok(Response::new(T::default()))
@@ -316,7 +320,8 @@ impl GrpcInferenceService for Service {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answer<RepositoryModelUnloadResponse> {
         let model = request.get_ref().model_name.clone();
-        self.change((model, Change::Unload), request.metadata()).await
+        self.change((model, Change::Unload), request.metadata())
+            .await
     }
 
     async fn system_shared_memory_status(
@@ -361,10 +366,7 @@ impl GrpcInferenceService for Service {
         not_here("shared memory")
     }
 
-    async fn trace_setting(
-        &self,
-        _: Request<TraceSettingRequest>,
-    ) -> Answer<TraceSettingResponse> {
+    async fn trace_setting(&self, _: Request<TraceSettingRequest>) -> Answer<TraceSettingResponse> {
         not_here("settings of traces by request")
     }
 }
@@ -395,7 +397,8 @@ fn parameter(request: &ModelInferRequest) -> Result<Option<Duration>> {
             Ok((time > 0).then(|| Duration::from_micros(time)))
         }
         Some(other) => {
-            let message = format!("expected microseconds in the parameter `{TIMEOUT}`, got {other:?}");
+            let message =
+                format!("expected microseconds in the parameter `{TIMEOUT}`, got {other:?}");
             Err(Error::new(ErrorKind::InvalidArgument, message))
         }
     }
@@ -450,13 +453,18 @@ fn invalid(message: &str) -> Error {
 fn typed(dtype: Dtype, contents: &InferTensorContents) -> Result<Bytes> {
     macro_rules! bytes {
         ($values:expr) => {
-            Ok($values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            Ok($values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect())
         };
     }
     macro_rules! narrowed {
         ($values:expr, $type:ty) => {{
-            let narrowed: std::result::Result<Vec<$type>, _> =
-                $values.iter().map(|&value| <$type>::try_from(value)).collect();
+            let narrowed: std::result::Result<Vec<$type>, _> = $values
+                .iter()
+                .map(|&value| <$type>::try_from(value))
+                .collect();
             let narrowed = narrowed.map_err(|_| {
                 let message = format!("a value is out of the range of {}", datatype::name(dtype));
                 invalid(&message)
@@ -465,7 +473,11 @@ fn typed(dtype: Dtype, contents: &InferTensorContents) -> Result<Bytes> {
         }};
     }
     match dtype {
-        Dtype::Bool => Ok(contents.bool_contents.iter().map(|&value| u8::from(value)).collect()),
+        Dtype::Bool => Ok(contents
+            .bool_contents
+            .iter()
+            .map(|&value| u8::from(value))
+            .collect()),
         Dtype::I8 => narrowed!(contents.int_contents, i8),
         Dtype::I16 => narrowed!(contents.int_contents, i16),
         Dtype::I32 => bytes!(contents.int_contents),
@@ -479,7 +491,8 @@ fn typed(dtype: Dtype, contents: &InferTensorContents) -> Result<Bytes> {
         Dtype::String => {
             let mut bytes = BytesMut::new();
             for text in &contents.bytes_contents {
-                let length = u32::try_from(text.len()).map_err(|_| invalid("a text is too long"))?;
+                let length =
+                    u32::try_from(text.len()).map_err(|_| invalid("a text is too long"))?;
                 bytes.put_u32_le(length);
                 bytes.put_slice(text);
             }

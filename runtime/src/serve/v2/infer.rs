@@ -85,7 +85,10 @@ pub(crate) async fn infer(
         .await?;
     let named = wanted.into_iter().map(|place| {
         let output = outputs.get(place).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::RuntimeError, "the model gave fewer outputs than it has")
+            Error::new(
+                ErrorKind::RuntimeError,
+                "the model gave fewer outputs than it has",
+            )
         })?;
         Ok((signature.outputs[place].name.clone(), output))
     });
@@ -110,9 +113,7 @@ impl<'a> Counted<'a> {
 
     /// How it ended.
     pub(crate) fn ends<T>(&mut self, result: &Result<T>) {
-        self.ending = result
-            .as_ref()
-            .map_or_else(Ending::of, |_| Ending::Ok);
+        self.ending = result.as_ref().map_or_else(Ending::of, |_| Ending::Ok);
     }
 }
 

@@ -39,8 +39,7 @@ pub(crate) fn read(name: &str, dtype: Dtype, shape: Vec<usize>, data: &RawValue)
         let got = count - elements.left;
         return Err(invalid(format!("expected {count} elements, got {got}")));
     }
-    Tensor::new(dtype, shape, elements.bytes.into())
-        .map_err(|error| invalid(error.to_string()))
+    Tensor::new(dtype, shape, elements.bytes.into()).map_err(|error| invalid(error.to_string()))
 }
 
 /// Writes a tensor's elements as a flat list.
@@ -64,11 +63,17 @@ pub(crate) fn write(name: &str, tensor: &Tensor) -> Result<Box<RawValue>> {
         Dtype::U64 => list(elements(&bytes).map(u64::from_le_bytes)),
         Dtype::I64 => list(elements(&bytes).map(i64::from_le_bytes)),
         Dtype::F32 => {
-            check_finite(name, elements(&bytes).all(|e| f32::from_le_bytes(e).is_finite()))?;
+            check_finite(
+                name,
+                elements(&bytes).all(|e| f32::from_le_bytes(e).is_finite()),
+            )?;
             list(elements(&bytes).map(f32::from_le_bytes))
         }
         Dtype::F64 => {
-            check_finite(name, elements(&bytes).all(|e| f64::from_le_bytes(e).is_finite()))?;
+            check_finite(
+                name,
+                elements(&bytes).all(|e| f64::from_le_bytes(e).is_finite()),
+            )?;
             list(elements(&bytes).map(f64::from_le_bytes))
         }
     };
@@ -93,8 +98,10 @@ fn elements<const SIZE: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; SIZE]>
 
 fn strings(name: &str, tensor: &Tensor) -> Result<Text> {
     let strings = tensor.strings()?;
-    let texts: std::result::Result<Vec<&str>, _> =
-        strings.iter().map(|bytes| std::str::from_utf8(bytes)).collect();
+    let texts: std::result::Result<Vec<&str>, _> = strings
+        .iter()
+        .map(|bytes| std::str::from_utf8(bytes))
+        .collect();
     let texts = texts.map_err(|_| {
         let message = format!("output `{}` has bytes that are no UTF-8", clip(name));
         Error::new(ErrorKind::UnsupportedOperation, message).with_hint(BINARY)
@@ -108,12 +115,18 @@ fn check_finite(name: &str, finite: bool) -> Result<()> {
     if finite {
         return Ok(());
     }
-    let message = format!("output `{}` is not finite, which JSON does not carry", clip(name));
+    let message = format!(
+        "output `{}` is not finite, which JSON does not carry",
+        clip(name)
+    );
     Err(Error::new(ErrorKind::UnsupportedOperation, message).with_hint(BINARY))
 }
 
 fn only_binary(what: &str, dtype: Dtype) -> Error {
-    let message = format!("{what} is {}, which JSON does not carry", datatype::name(dtype));
+    let message = format!(
+        "{what} is {}, which JSON does not carry",
+        datatype::name(dtype)
+    );
     Error::new(ErrorKind::InvalidArgument, message).with_hint("send and ask for it as binary data")
 }
 
@@ -161,7 +174,10 @@ struct Nested<'a>(&'a mut Elements);
 impl<'de> DeserializeSeed<'de> for Nested<'_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -181,7 +197,10 @@ impl<'de> Visitor<'de> for Nested<'_> {
     fn visit_bool<E: de::Error>(self, value: bool) -> std::result::Result<(), E> {
         match self.0.dtype {
             Dtype::Bool => self.0.add(&[value.into()]),
-            dtype => Err(E::custom(format!("{value} is no {}", datatype::name(dtype)))),
+            dtype => Err(E::custom(format!(
+                "{value} is no {}",
+                datatype::name(dtype)
+            ))),
         }
     }
 
@@ -197,7 +216,10 @@ impl<'de> Visitor<'de> for Nested<'_> {
         match self.0.dtype {
             Dtype::F32 if (value as f32).is_finite() => self.0.add(&(value as f32).to_le_bytes()),
             Dtype::F64 => self.0.add(&value.to_le_bytes()),
-            dtype => Err(E::custom(format!("{value} is no {}", datatype::name(dtype)))),
+            dtype => Err(E::custom(format!(
+                "{value} is no {}",
+                datatype::name(dtype)
+            ))),
         }
     }
 

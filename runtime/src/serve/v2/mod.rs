@@ -41,8 +41,14 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/v2/models/{model}/infer", post(answer))
         .route("/v2/models/{model}/versions/{version}", get(metadata))
         .route("/v2/models/{model}/versions/{version}/ready", get(ready))
-        .route("/v2/models/{model}/versions/{version}/config", get(configuration))
-        .route("/v2/models/{model}/versions/{version}/stats", get(statistics))
+        .route(
+            "/v2/models/{model}/versions/{version}/config",
+            get(configuration),
+        )
+        .route(
+            "/v2/models/{model}/versions/{version}/stats",
+            get(statistics),
+        )
         .route("/v2/models/{model}/versions/{version}/infer", post(answer))
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(load))
@@ -115,11 +121,7 @@ async fn configuration(
     written(of_ready(&state, &named, about::configuration))
 }
 
-fn of_ready<T>(
-    state: &State,
-    named: &Named,
-    about: impl FnOnce(&Entry, &Ready) -> T,
-) -> Result<T> {
+fn of_ready<T>(state: &State, named: &Named, about: impl FnOnce(&Entry, &Ready) -> T) -> Result<T> {
     let entry = named.entry(state)?;
     Ok(about(entry, &*entry.ready()?))
 }
@@ -218,7 +220,9 @@ async fn change(
         if denied == Denied::NoToken {
             *response.status_mut() = StatusCode::UNAUTHORIZED;
             let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         return response;
     }

@@ -168,8 +168,11 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let request: RequestJson<'_> = serde_json::from_slice(&body[..head]).map_err(|error| {
-        Error::new(ErrorKind::InvalidArgument, "the request is no JSON of the protocol's")
-            .with_source(error)
+        Error::new(
+            ErrorKind::InvalidArgument,
+            "the request is no JSON of the protocol's",
+        )
+        .with_source(error)
     })?;
     let mut rest = body.slice(head..);
     let inputs = request.inputs.into_iter().map(|input| {
@@ -195,7 +198,11 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
             inputs,
             outputs: names,
         },
-        timeout: request.parameters.timeout.filter(|time| *time > 0).map(Duration::from_micros),
+        timeout: request
+            .parameters
+            .timeout
+            .filter(|time| *time > 0)
+            .map(Duration::from_micros),
         binary,
         all_binary: request.parameters.binary_data_output.unwrap_or(false),
     })
@@ -218,8 +225,12 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
             "expected {size} bytes of binary data, got {}",
             rest.len()
         ))),
-        (Some(_), Some(_)) => Err(invalid("expected `data` or `binary_data_size`, got both".to_owned())),
-        (None, None) => Err(invalid("expected `data` or `binary_data_size`, got neither".to_owned())),
+        (Some(_), Some(_)) => Err(invalid(
+            "expected `data` or `binary_data_size`, got both".to_owned(),
+        )),
+        (None, None) => Err(invalid(
+            "expected `data` or `binary_data_size`, got neither".to_owned(),
+        )),
     }
 }
 
@@ -229,7 +240,9 @@ fn tensor(input: &InputJson<'_>, rest: &mut Bytes) -> Result<Tensor> {
 /// `InvalidArgument` for a negative one, and for more than any model has.
 pub(crate) fn shape(dimensions: &[i64]) -> Result<Vec<usize>> {
     crate::nn::state::check_rank(dimensions.len())?;
-    let sizes = dimensions.iter().map(|&dimension| usize::try_from(dimension));
+    let sizes = dimensions
+        .iter()
+        .map(|&dimension| usize::try_from(dimension));
     sizes.collect::<std::result::Result<_, _>>().map_err(|_| {
         let message = format!("expected dimensions of 0 or more, got {dimensions:?}");
         Error::new(ErrorKind::InvalidArgument, message)

@@ -33,7 +33,8 @@ Exit status:
   2    wrong usage
   125  it cannot start: an address that is taken, a model that cannot be loaded, ...")]
 pub(crate) struct ServeArgs {
-    /// A guest that answers HTTP requests: a component that exports `wasi:http/incoming-handler`
+    /// A guest: a component that answers HTTP requests (it exports `wasi:http/incoming-handler`) or is a model
+    /// (`infer:nn/transform`)
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) guest: Option<PathBuf>,
     /// Models, guests and settings in a file; what the command line says goes before it

@@ -1,0 +1,243 @@
+//! The guest examples that are made to be served, by `infer serve` with the models that they are for.
+
+mod common;
+
+#[path = "common/server.rs"]
+mod server;
+
+use std::path::PathBuf;
+
+use common::{Abi, guest_path, root, test_model};
+use serde_json::{Value, json};
+use server::{Answer, Server, send};
+
+/// The path of a component.
+fn component(name: &str) -> String {
+    guest_path(name, Abi::Component)
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A file that is brought, not committed.
+fn photo(name: &str) -> Vec<u8> {
+    let path = root().join("photos").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}: run scripts/get-photos", path.display());
+    })
+}
+
+fn argmax() -> String {
+    format!("argmax={}", test_model("argmax").to_string_lossy())
+}
+
+/// Asks a model by the Open Inference Protocol: strings and floats as JSON, in one dimension.
+fn infer(server: &Server, model: &str, inputs: &Value) -> Answer {
+    let body = json!({ "inputs": inputs }).to_string();
+    server.post(&format!("/v2/models/{model}/infer"), body.as_bytes())
+}
+
+/// Asks a model with one input `image`, the bytes of a file after the JSON.
+fn infer_image(server: &Server, model: &str, file: &[u8]) -> Answer {
+    let size = file.len() + 4;
+    let head = json!({ "inputs": [{
+        "name": "image", "shape": [1], "datatype": "BYTES", "parameters": { "binary_data_size": size }
+    }]})
+    .to_string();
+    let length = u32::try_from(file.len()).expect("a small file");
+    let body = [head.as_bytes(), &length.to_le_bytes(), file].concat();
+    let request = ureq::http::Request::builder()
+        .method("POST")
+        .uri(format!("http://{}/v2/models/{model}/infer", server.http))
+        .header("inference-header-content-length", head.len().to_string())
+        .body(body.as_slice())
+        .expect("a request");
+    send(request).expect("an answer")
+}
+
+/// The data of an output.
+fn output(answer: &Answer, name: &str) -> Value {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let outputs = answer["outputs"].as_array().expect("outputs");
+    let found = outputs.iter().find(|output| output["name"] == name);
+    found.expect("the output")["data"].clone()
+}
+
+#[test]
+fn classify_http_says_what_is_on_a_photo() {
+    let server = Server::start(&[&component("classify-http"), "--model", "efficientnet-lite0"]);
+    let cases = [
+        ("coffee.png", "espresso"),
+        ("camera.png", "tripod"),
+        ("macaque.jpg", "macaque"),
+    ];
+    for (name, label) in cases {
+        let answer = server.post("/?top=2", &photo(name));
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        assert_eq!(answer.headers["content-type"], "application/json");
+        let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let classes = answer["classes"].as_array().expect("classes");
+        assert_eq!(
+            (&classes[0]["label"], classes.len()),
+            (&json!(label), 2),
+            "{name}"
+        );
+        assert!(
+            classes[0]["probability"].as_f64() > Some(0.8),
+            "{name}: {classes:?}"
+        );
+    }
+    let coffee = photo("coffee.png");
+    let cases: [(&str, &str, &[u8], u16, &str); 5] = [
+        ("GET", "/", &[], 405, "expected POST"),
+        ("POST", "/?top=0", &coffee, 400, "for `top`, got `0`"),
+        ("POST", "/", b"hello", 415, "expected a JPEG or PNG picture"),
+        ("POST", "/", &[], 415, "expected a JPEG or PNG picture"),
+        (
+            "POST",
+            "/",
+            &coffee[..9000],
+            400,
+            "cannot decode the picture",
+        ),
+    ];
+    for (method, path, body, status, text) in cases {
+        let answer = server.send(method, path, body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        assert!(
+            answer.text().contains(text),
+            "{method} {path}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(server.get("/").headers["allow"], "POST");
+}
+
+#[test]
+fn classify_model_is_a_model_like_any_other() {
+    let server = Server::start(&[
+        &component("classify-model"),
+        "--model",
+        "efficientnet-lite0",
+    ]);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    assert_eq!(server.get("/v2/models/classify-model/ready").status, 200);
+    let metadata = server.get("/v2/models/classify-model");
+    let metadata: Value = serde_json::from_slice(&metadata.body).expect("JSON");
+    assert_eq!(metadata["platform"], "infer_guest");
+    let image = json!([{ "name": "image", "datatype": "BYTES", "shape": [1] }]);
+    assert_eq!(metadata["inputs"], image);
+    let answer = infer_image(&server, "classify-model", &photo("coffee.png"));
+    assert_eq!(output(&answer, "labels")[0], "espresso");
+    let scores = output(&answer, "scores");
+    assert!(scores[0].as_f64() > Some(0.9), "{scores}");
+    assert_eq!(scores.as_array().map(Vec::len), Some(5));
+    let text = json!([{ "name": "image", "datatype": "BYTES", "shape": [1], "data": ["hello"] }]);
+    let answer = infer(&server, "classify-model", &text);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(
+        answer.text().contains("expected a JPEG or PNG picture"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
+fn read_page_reads_a_page_by_four_models() {
+    let (guest, argmax) = (component("read-page"), argmax());
+    let server = Server::start(&[
+        &guest,
+        "--model",
+        "pp-ocrv4-det",
+        "--model",
+        "pp-ocrv4-cls",
+        "--model",
+        "pp-ocrv4-rec",
+        "--model",
+        &argmax,
+    ]);
+    let answer = infer_image(&server, "read-page", &photo("page.png"));
+    let text = output(&answer, "text");
+    let lines: Vec<String> = text
+        .as_array()
+        .expect("lines")
+        .iter()
+        .map(|line| line.as_str().expect("text").replace(' ', ""))
+        .collect();
+    let known = root().join("models/testdata/known-answers.json");
+    let known: Value =
+        serde_json::from_slice(&std::fs::read(known).expect("readable")).expect("JSON");
+    let expected: Vec<&str> = known["together"]["answers"]
+        .as_array()
+        .expect("lines")
+        .iter()
+        .map(|line| line.as_str().expect("text"))
+        .collect();
+    assert_eq!(lines[..expected.len()], expected);
+    let confidence = output(&answer, "confidence");
+    assert!(confidence[0].as_f64() > Some(0.8), "{confidence}");
+}
+
+#[test]
+fn what_is_not_granted_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = |guest: &str, wasm: &str, granted: &str| -> PathBuf {
+        let path = folder.path().join(format!("{guest}.toml"));
+        let identity = test_model("identity-f32");
+        let text = format!(
+            "[model.first]\nref = {identity:?}\n[model.second]\nref = {identity:?}\n\
+             [guest.{guest}]\nwasm = {wasm:?}\nmodels = [{granted:?}]\n"
+        );
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let misfit = config("misfit", &component("misfit"), "first");
+    let server = Server::start(&["--config", misfit.to_str().expect("UTF-8")]);
+    assert_eq!(ask(&server, "through first").status, 200);
+    let answer = ask(&server, "through second");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(
+        answer.text().contains("`second` was not granted"),
+        "{}",
+        answer.text()
+    );
+    // A guest that cannot do without is not served.
+    let page = config("page", &component("read-page"), "first");
+    let log = Server::try_start(&["--config", page.to_str().expect("UTF-8")]);
+    let log = log.err().expect("it does not start");
+    assert!(log.contains("cannot load the model `page`"), "{log}");
+    assert!(log.contains("no model is named `pp-ocrv4-rec`"), "{log}");
+}
+
+/// Has the misfit do something, with two numbers.
+fn ask(server: &Server, what: &str) -> Answer {
+    let inputs = json!([
+        { "name": "do", "datatype": "BYTES", "shape": [1], "data": [what] },
+        { "name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, -2.5] },
+    ]);
+    infer(server, "misfit", &inputs)
+}
+
+#[test]
+fn a_guest_that_does_wrong_costs_one_request() {
+    let guest = component("misfit");
+    let server = Server::start(&[&guest, "--timeout", "1s", "--max-memory", "32MiB"]);
+    let cases = [
+        ("refuse", 400, "the inputs are not to its liking"),
+        ("trap", 500, "the guest `misfit` failed"),
+        ("hog", 500, "the guest `misfit` failed"),
+        ("loop", 504, "stopped at its timeout of 1s"),
+        (
+            "another-type",
+            500,
+            "the guest `misfit`: its outputs are not as it described them",
+        ),
+    ];
+    for (what, status, text) in cases {
+        let answer = ask(&server, what);
+        assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        assert!(answer.text().contains(text), "{what}: {}", answer.text());
+        assert_eq!(output(&ask(&server, "pass"), "y"), json!([1.0, -2.5]));
+    }
+    server.wait_for_log("output `y`: expected f32 [?], got u8 [2]");
+}
