@@ -34,11 +34,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(
-        mut wasi: WasiP1Ctx,
-        nn: NnState,
-        limits: &Limits,
-    ) -> Host {
+    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, limits: &Limits) -> Host {
         let outgoing = Outgoing::new(&nn.grants);
         let usage = nn.usage.clone();
         let handles = usize::try_from(limits.handles)
