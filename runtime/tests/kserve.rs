@@ -214,21 +214,43 @@ fn a_photo_is_what_it_is() {
 
 #[test]
 fn a_model_that_is_not_loaded_may_be_tried_again() {
-    let models = ["identity-f32", "add"].map(|name| test_model(name).to_string_lossy().into_owned());
+    let models =
+        ["identity-f32", "add"].map(|name| test_model(name).to_string_lossy().into_owned());
     let [identity, add] = &models;
-    let args = ["--backend", "tract", "--model", identity, "--model", add, "--allow-model-control"];
+    let args = [
+        "--backend",
+        "tract",
+        "--model",
+        identity,
+        "--model",
+        add,
+        "--allow-model-control",
+    ];
     let server = Server::start(&args);
-    let change = |change: &str| server.post(&format!("/v2/repository/models/identity-f32/{change}"), b"{}");
+    let change = |change: &str| {
+        server.post(
+            &format!("/v2/repository/models/identity-f32/{change}"),
+            b"{}",
+        )
+    };
     assert_eq!(change("unload").status, 200);
     let answer = server.post(INFER, b"{}");
     refused("a model that is not loaded", &answer, 503, "not loaded");
     assert!(answer.headers.contains_key("retry-after"));
     assert_eq!(server.get("/v2/models/identity-f32/ready").status, 503);
-    refused("its metadata", &server.get("/v2/models/identity-f32"), 503, "not loaded");
+    refused(
+        "its metadata",
+        &server.get("/v2/models/identity-f32"),
+        503,
+        "not loaded",
+    );
     assert_eq!(server.get("/v2/health/ready").status, 200);
     let index = server.post("/v2/repository/index", br#"{"ready":true}"#);
     let expected = json!([{"name": "add", "version": "1", "state": "READY", "reason": ""}]);
-    assert_eq!(serde_json::from_slice::<Value>(&index.body).expect("JSON"), expected);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&index.body).expect("JSON"),
+        expected
+    );
     assert_eq!(change("load").status, 200);
     well(&server);
 }
@@ -345,6 +367,7 @@ fn wrong_json_is_told_what_is_wrong() {
         ("100,001 inputs", many, "input"),
         ("a timeout that is none", r#"{"parameters":{"timeout":"soon"},"inputs":[]}"#.to_owned(), "JSON"),
         ("an unknown output", r#"{"outputs":[{"name":"z"}],"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}"#.to_owned(), "unknown output `z`"),
+        ("an output twice", r#"{"outputs":[{"name":"y"},{"name":"y"}],"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}"#.to_owned(), "output `y` is asked for twice"),
         ("shared memory", with_input("[1]", r#""parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}"#), "shared memory"),
     ];
     for (what, body, text) in cases {
