@@ -1,6 +1,5 @@
 //! The data of one instance's store: its WASI, its wasi-nn, its HTTP, its limits.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
@@ -32,16 +31,10 @@ pub(crate) struct Host {
     pub(crate) memory: MemoryLimit,
     http: WasiHttpCtx,
     outgoing: Outgoing,
-    _permit: Option<Box<dyn Any + Send>>,
 }
 
 impl Host {
-    pub(crate) fn new(
-        mut wasi: WasiP1Ctx,
-        nn: NnState,
-        limits: &Limits,
-        permit: Option<Box<dyn Any + Send>>,
-    ) -> Host {
+    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, limits: &Limits) -> Host {
         let outgoing = Outgoing::new(&nn.grants);
         let usage = nn.usage.clone();
         let handles = usize::try_from(limits.handles)
@@ -55,7 +48,6 @@ impl Host {
             memory: MemoryLimit::new(limits.memory, usage),
             http: WasiHttpCtx::new(),
             outgoing,
-            _permit: permit,
         }
     }
 }

@@ -174,6 +174,37 @@ fn metrics_say_what_happened() {
     check();
 }
 
+/// A body whose length is said beforehand has no end that is asked for, and a response to `HEAD` has none at all.
+#[test]
+fn every_way_to_end_well_counts_as_such() {
+    if observers::are_skipped("endings") {
+        return;
+    }
+    let server = serve(&[]);
+    assert_eq!(server.send("HEAD", "/count", &[]).status, 200);
+    assert_eq!(server.get("/count").text(), "1");
+    assert_eq!(server.post("/echo", &[7; 100_000]).body.len(), 100_000);
+    let ended = |outcome| {
+        let labels = [("guest", "faults"), ("outcome", outcome)];
+        Metrics::of(&server).value("infer_guest_requests_total", &labels)
+    };
+    wait_for("all to end", || ended("ok") == 3.0);
+    assert_eq!(ended("cancelled"), 0.0);
+    let guest = guest_path("classify-http", Abi::Component);
+    let model = test_model("identity-f32");
+    let (guest, model) = (guest.to_string_lossy(), model.to_string_lossy());
+    let server = Server::start(&[&guest, "--model", &model, "--backend", "tract"]);
+    let answer = server.get("/");
+    assert_eq!(answer.status, 405);
+    assert!(answer.headers.contains_key("content-length"));
+    let ended = |outcome| {
+        let labels = [("guest", "classify-http"), ("outcome", outcome)];
+        Metrics::of(&server).value("infer_guest_requests_total", &labels)
+    };
+    wait_for("it to end", || ended("ok") + ended("cancelled") == 1.0);
+    assert_eq!(ended("ok"), 1.0);
+}
+
 #[test]
 fn queues_are_seen_from_outside() {
     if observers::are_skipped("queues") {

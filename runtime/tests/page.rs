@@ -215,7 +215,7 @@ fn the_page_shows_what_a_server_does_now() {
         "1s",
     ]);
     let mut browser = Browser::start();
-    browser.screen(1100, 760, "light");
+    browser.screen(1000, 900, "light");
     browser.open(&format!("http://{}/", server.metrics));
     browser.wait_until("document.querySelector('#ready')?.textContent === 'ready'");
     let card = browser.text("#models [data-name='identity-f32']");

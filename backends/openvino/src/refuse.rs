@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use infer_core::{Error, ErrorKind, Precision, Result, clip};
 
-use infer_onnx::{Model, Node, check_rules};
+use infer_onnx::{Model, Node, Tensor, check_rules};
 
 use crate::constants::{is_wide, makes_wide};
 use crate::rules::RULES;
@@ -48,6 +48,7 @@ fn check_doubles(model: &Model) -> Result<()> {
         )
     };
     model.for_each_tensor(&mut |tensor| match tensor.dtype {
+        DOUBLE if is_only_cast(model, tensor) => Ok(()),
         DOUBLE => refuse(&format!("constant `{}`", clip(&tensor.name))),
         _ => Ok(()),
     })?;
@@ -61,6 +62,31 @@ fn check_doubles(model: &Model) -> Result<()> {
             None => Ok(()),
         }
     })
+}
+
+/// Whether an f64 constant fits f32 and does nothing but be cast to another element type, as converters write one of f32.
+fn is_only_cast(model: &Model, tensor: &Tensor) -> bool {
+    let (numbers, rest) = tensor.raw.as_chunks();
+    let mut numbers = numbers.iter().map(|number| f64::from_le_bytes(*number));
+    let fits = rest.is_empty() && numbers.all(|number| number.abs() <= f64::from(f32::MAX));
+    if tensor.name.is_empty() || tensor.raw.is_empty() || !fits {
+        return false;
+    }
+    let is_result = |graph: &infer_onnx::Graph| graph.outputs.iter().any(|o| o.name == tensor.name);
+    let mut cast = true;
+    let looked = model.for_each_graph(&mut |scope| {
+        cast &= !scope.graph.is_some_and(is_result);
+        let uses = scope
+            .nodes
+            .iter()
+            .filter(|node| node.inputs.contains(&tensor.name));
+        for node in uses {
+            let to = node.attributes.iter().find(|a| a.name == "to");
+            cast &= node.operator == "Cast" && to.is_some_and(|to| to.int != DOUBLE.into());
+        }
+        Ok(())
+    });
+    looked.is_ok() && cast
 }
 
 /// The engine computes whole numbers in 32 bits. Only `Slice` takes larger ones, which then mean the end.

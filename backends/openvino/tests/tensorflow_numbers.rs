@@ -123,6 +123,25 @@ fn operators_are_refused_by_dtype() {
         ),
     ]);
     refused("f64", double, "compute f64 in f32");
+    // As converters write a constant of f32.
+    let cast_constant = |value: f64| {
+        let shape = message(2, &message(2, &number(1, 1)));
+        let tensor = [number(1, DOUBLE), shape, message(4, &value.to_le_bytes())].concat();
+        let attributes = [("dtype", of_type(DOUBLE)), ("value", message(8, &tensor))];
+        let to = [("SrcT", of_type(DOUBLE)), ("DstT", of_type(FLOAT))];
+        graph(&[
+            placeholder("x", FLOAT),
+            node("d", "Const", &[], &attributes),
+            node("c", "Cast", &["d"], &to),
+            node("y", "Mul", &["x", "c"], &[("T", of_type(FLOAT))]),
+        ])
+    };
+    runs("a constant of f64 that is cast", cast_constant(0.1));
+    refused(
+        "one that f32 does not have",
+        cast_constant(1e300),
+        "compute f64 in f32",
+    );
     load(binary("AddV2", INT64), Precision::Auto).expect("`auto` allows it");
 }
 

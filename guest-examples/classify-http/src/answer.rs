@@ -1,7 +1,7 @@
-//! From a query and a body to an answer, without HTTP.
+//! What a query asks for, and the statuses of what goes wrong.
 
 use infer_guest::Error;
-use infer_imaging::{Class, Classes, DecodeError, Flags, PhotoError, PictureModel};
+use infer_imaging::{DecodeError, PhotoError};
 
 /// How many classes are answered unless `top` says so.
 const USUAL_TOP: usize = 5;
@@ -9,18 +9,11 @@ const USUAL_TOP: usize = 5;
 /// A status of HTTP and the text that goes with it.
 pub(crate) type Refusal = (u16, String);
 
-/// The document that is answered.
-#[derive(serde::Serialize)]
-struct Document {
-    version: u32,
-    model: String,
-    classes: Vec<Class>,
-}
-
 /// How many classes a query asks for: `top=N`, at least 1. Other words are other people's.
 pub(crate) fn top_of(query: &str) -> Result<usize, Refusal> {
-    let words = query.split('&').filter_map(|word| word.split_once('='));
-    match words.filter(|(key, _)| *key == "top").last() {
+    // The last one counts.
+    let mut words = query.rsplit('&').filter_map(|word| word.split_once('='));
+    match words.find(|(key, _)| *key == "top") {
         None => Ok(USUAL_TOP),
         Some((_, value)) => match value.parse() {
             Ok(top) if top > 0 => Ok(top),
@@ -32,23 +25,8 @@ pub(crate) fn top_of(query: &str) -> Result<usize, Refusal> {
     }
 }
 
-/// The JSON for a photo.
-pub(crate) fn classify(photo: &[u8], top: usize) -> Result<String, Refusal> {
-    let mut model = PictureModel::open(&Flags::default()).map_err(failed)?;
-    let classes = Classes::of(&model, None);
-    let output = model.run(photo).map_err(refusal)?;
-    let document = Document {
-        version: 1,
-        model: model.name().to_owned(),
-        classes: classes.rank(&output, top).map_err(failed)?,
-    };
-    let json = serde_json::to_string_pretty(&document);
-    json.map(|json| json + "\n")
-        .map_err(|error| (500, error.to_string()))
-}
-
 /// Who is to blame for a photo that gave no result.
-fn refusal(error: PhotoError) -> Refusal {
+pub(crate) fn refusal(error: PhotoError) -> Refusal {
     match error {
         PhotoError::Picture(error) => {
             let status = match &error {
@@ -63,7 +41,7 @@ fn refusal(error: PhotoError) -> Refusal {
 }
 
 /// What the host answered: its operator's to mend.
-fn failed(error: Error) -> Refusal {
+pub(crate) fn failed(error: Error) -> Refusal {
     (500, format!("the model failed: {error}"))
 }
 

@@ -1,18 +1,27 @@
 //! The exported handler.
 
+use infer_imaging::{Class, Classes, Flags, PictureModel};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 use wasip2::io::streams::StreamError;
 
-use crate::answer::{Refusal, classify, top_of};
+use crate::answer::{Refusal, failed, refusal, top_of};
 
 /// How much of a body is read at one time, in bytes.
 const PIECE: u64 = 1 << 20;
 
 /// How much of an answer is written at one time, in bytes: what `blocking-write-and-flush` takes.
 const WRITTEN: usize = 4096;
+
+/// The document that is answered.
+#[derive(serde::Serialize)]
+struct Document {
+    version: u32,
+    model: String,
+    classes: Vec<Class>,
+}
 
 struct Handler;
 
@@ -36,6 +45,21 @@ fn answer(request: &IncomingRequest) -> Result<String, Refusal> {
     let target = request.path_with_query().unwrap_or_default();
     let top = top_of(target.split_once('?').map_or("", |(_, query)| query))?;
     classify(&read(request)?, top)
+}
+
+/// The JSON for a photo.
+fn classify(photo: &[u8], top: usize) -> Result<String, Refusal> {
+    let mut model = PictureModel::open(&Flags::default()).map_err(failed)?;
+    let classes = Classes::of(&model, None);
+    let output = model.run(photo).map_err(refusal)?;
+    let document = Document {
+        version: 1,
+        model: model.name().to_owned(),
+        classes: classes.rank(&output, top).map_err(failed)?,
+    };
+    let json = serde_json::to_string_pretty(&document);
+    json.map(|json| json + "\n")
+        .map_err(|error| (500, error.to_string()))
 }
 
 /// The whole body.

@@ -362,9 +362,10 @@ impl Tensors {
     /// [`NotFound`](Code::NotFound) when it is not there.
     pub fn take(&mut self, name: &str) -> Result<HostTensor> {
         let place = self.0.iter().position(|(known, _)| known == name);
-        let place = place
-            .ok_or_else(|| Error::new(Code::NotFound, format!("no tensor is named `{name}`")))?;
-        Ok(self.0.swap_remove(place).1)
+        let taken = place.and_then(|place| self.0.drain(place..=place).next());
+        taken
+            .map(|(_, tensor)| tensor)
+            .ok_or_else(|| Error::new(Code::NotFound, format!("no tensor is named `{name}`")))
     }
 }
 

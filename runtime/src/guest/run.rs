@@ -4,6 +4,7 @@
 //! its deadline from outside: the guest is interrupted between instructions, waiting is dropped, engines are
 //! asked to stop, and what does not stop is abandoned.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -160,7 +161,13 @@ impl Guest {
         (running, stopper)
     }
 
-    fn prepare<W: Work>(&self, work: W, instance: Instance, usage: Arc<Usage>) -> Result<Run<W>> {
+    fn prepare<W: Work>(
+        &self,
+        work: W,
+        mut instance: Instance,
+        usage: Arc<Usage>,
+    ) -> Result<Run<W>> {
+        let permit = instance.permit.take();
         let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
         let span = spans::instance(instance.args.first().map_or("", String::as_str));
         let store = self.store(instance, usage, stop.cancel.clone())?;
@@ -190,6 +197,7 @@ impl Guest {
             stop,
             span,
             _deadlines: [deadline, late],
+            _permit: permit,
         })
     }
 
@@ -222,7 +230,7 @@ impl Guest {
             more_dtypes: self.more_dtypes,
             busy: false,
         };
-        let host = Host::new(wasi, nn, &limits, instance.permit);
+        let host = Host::new(wasi, nn, &limits);
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         // No list that a guest passes is larger than its memory; parts of one may overlap.
@@ -352,6 +360,8 @@ struct Run<W> {
     stop: Arc<Stop>,
     span: Span,
     _deadlines: [Option<Noted>; 2],
+    /// The last to go: who gets it next finds the instance's place in the pool free.
+    _permit: Option<Box<dyn Any + Send>>,
 }
 
 impl<W: Work> Run<W> {

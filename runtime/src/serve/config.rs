@@ -112,7 +112,7 @@ pub struct GuestConfig {
     pub path: PathBuf,
     /// Whether the file may be compiled code, which is trusted as infer itself.
     pub allow_precompiled: bool,
-    /// The path below which it answers HTTP requests: `/`, or `/classify`.
+    /// The path below which it answers HTTP requests: `/`, or `/classify`. One that is a model has no use for it.
     pub route: String,
     /// The models that it reaches by name; all where absent.
     pub models: Option<Vec<String>>,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, Uri, header};
+use axum::http::{Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
@@ -187,11 +187,27 @@ async fn answer(
     check_length(&request, most)?;
     let started = Instant::now();
     let permit = guest.enter(started).await?;
+    let without_body = request.method() == Method::HEAD;
     let request = request.map(|body| Limited::new(body, most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started);
     match watching.answer(response).await {
-        Ok(Ok(response)) => Ok(response.map(|body| Body::new(Answer { body, watching }))),
+        Ok(Ok(response)) => {
+            let left = match without_body {
+                true => Some(0),
+                false => length(&response),
+            };
+            if left == Some(0) {
+                watching.stop = None;
+            }
+            Ok(response.map(|body| {
+                Body::new(Answer {
+                    body,
+                    left,
+                    watching,
+                })
+            }))
+        }
         Ok(Err(error)) => {
             watching.stop = None;
             Ok(told(&error))
@@ -199,6 +215,13 @@ async fn answer(
         // It ended without a response, which has been logged and counted.
         Err(error) => Ok(refusal(&error)),
     }
+}
+
+/// The length of a response's body, where that is said beforehand.
+fn length<B: http_body::Body>(response: &Response<B>) -> Option<u64> {
+    let said = response.headers().get(header::CONTENT_LENGTH);
+    let said = said.and_then(|length| length.to_str().ok()?.parse().ok());
+    said.or(response.body().size_hint().exact())
 }
 
 /// A refusal with what the log is to say of it.
@@ -446,6 +469,8 @@ impl Drop for Watching {
 /// A response's body as the guest writes it.
 struct Answer {
     body: HyperOutgoingBody,
+    /// What is to come of it, where its length was said beforehand: then nobody asks for its end.
+    left: Option<u64>,
     watching: Watching,
 }
 
@@ -458,7 +483,11 @@ impl http_body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        let over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if let (Poll::Ready(Some(Ok(frame))), Some(left)) = (&polled, &mut self.left) {
+            let data = frame.data_ref().map_or(0, Bytes::len);
+            *left = left.saturating_sub(data as u64);
+        }
+        let over = matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.left == Some(0);
         if over || self.body.is_end_stream() {
             // The client has not gone. The instance may still have something to do, up to its timeout.
             self.watching.stop = None;

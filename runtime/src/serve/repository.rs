@@ -4,7 +4,6 @@
 //! was granted, and no guests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
 
 use infer_core::{Error, ErrorKind, Result, clip};
 use infer_models::{ModelStore, check_name};
@@ -71,7 +70,6 @@ pub(crate) enum Stage {
 /// A loaded model.
 pub(crate) struct Ready {
     pub(crate) model: Served,
-    pub(crate) since: Instant,
 }
 
 /// The names that a guest was granted, all where absent, and its models now.
@@ -240,7 +238,6 @@ impl Repository {
                 }
                 Source::Guest(guest) => Served::describe(guest)?,
             },
-            since: Instant::now(),
         })
     }
 

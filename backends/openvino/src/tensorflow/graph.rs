@@ -92,6 +92,8 @@ struct TensorProto {
     element_type: i32,
     #[prost(bytes = "bytes", tag = "4")]
     content: Bytes,
+    #[prost(double, repeated, tag = "6")]
+    doubles: Vec<f64>,
     #[prost(int32, repeated, tag = "7")]
     integers: Vec<i32>,
     #[prost(int64, repeated, tag = "10")]
@@ -394,7 +396,7 @@ impl NodeDef {
     }
 }
 
-/// The elements of a constant of 32 or 64 bits.
+/// The elements of a constant of whole numbers of 32 or 64 bits, or of f64.
 fn elements(tensor: &TensorProto) -> Bytes {
     if !tensor.content.is_empty() {
         return tensor.content.clone();
@@ -404,7 +406,11 @@ fn elements(tensor: &TensorProto) -> Bytes {
         .iter()
         .flat_map(|number| number.to_le_bytes());
     let longs = tensor.longs.iter().flat_map(|number| number.to_le_bytes());
-    integers.chain(longs).collect()
+    let doubles = tensor
+        .doubles
+        .iter()
+        .flat_map(|number| number.to_le_bytes());
+    integers.chain(longs).chain(doubles).collect()
 }
 
 /// Whether a later run would find another variable.
