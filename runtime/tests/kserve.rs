@@ -367,6 +367,7 @@ fn wrong_json_is_told_what_is_wrong() {
         ("100,001 inputs", many, "input"),
         ("a timeout that is none", r#"{"parameters":{"timeout":"soon"},"inputs":[]}"#.to_owned(), "JSON"),
         ("an unknown output", r#"{"outputs":[{"name":"z"}],"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}"#.to_owned(), "unknown output `z`"),
+        ("an output twice", r#"{"outputs":[{"name":"y"},{"name":"y"}],"inputs":[{"name":"x","shape":[0],"datatype":"FP32","data":[]}]}"#.to_owned(), "output `y` is asked for twice"),
         ("shared memory", with_input("[1]", r#""parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}"#), "shared memory"),
     ];
     for (what, body, text) in cases {

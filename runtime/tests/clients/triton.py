@@ -143,6 +143,8 @@ def checks(side):
             fails(wrong, lambda: client.infer("identity-f32", [tensor]), "`x`")
         wanted = [module.InferRequestedOutput("z")]
         fails(wrong, lambda: side.infer("identity-f32", NUMBERS, outputs=wanted), "unknown output `z`", "`y`")
+        same = [module.InferRequestedOutput("y")] * 2
+        fails(wrong, lambda: side.infer("identity-f32", NUMBERS, outputs=same), "`y` is asked for twice")
         fails(wrong, lambda: client.infer("identity-f32", []), "missing input `x`")
 
     def statistics_grow():

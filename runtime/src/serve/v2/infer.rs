@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infer_core::{Cancel, Error, ErrorKind, Result, Tensor, clip};
+use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
 
 use crate::serve::State;
 use crate::serve::counters::Ending;
@@ -58,23 +58,7 @@ pub(crate) async fn infer(
     deadline: Instant,
 ) -> Result<Vec<(String, Tensor)>> {
     let signature = ready.model.signature();
-    let wanted = inference.outputs.iter().map(|name| {
-        let place = signature.outputs.iter().position(|info| info.name == *name);
-        place.ok_or_else(|| {
-            let names: Vec<String> = signature
-                .outputs
-                .iter()
-                .map(|info| format!("`{}`", clip(&info.name)))
-                .collect();
-            let (name, names) = (clip(name), names.join(", "));
-            let message = format!("unknown output `{name}`: expected {names}");
-            Error::new(ErrorKind::InvalidArgument, message)
-        })
-    });
-    let wanted: Vec<usize> = match inference.outputs.is_empty() {
-        true => (0..signature.outputs.len()).collect(),
-        false => wanted.collect::<Result<_>>()?,
-    };
+    let wanted = places(signature, &inference.outputs)?;
     let caller = Caller(Cancel::default());
     let engine = state.repository.engine();
     let late = caller.0.clone();
@@ -93,6 +77,36 @@ pub(crate) async fn infer(
         Ok((signature.outputs[place].name.clone(), output))
     });
     named.collect()
+}
+
+/// The places of the outputs that are wanted among those of the model. Each is given once: an answer is no larger than
+/// what the model gives.
+fn places(signature: &Signature, wanted: &[String]) -> Result<Vec<usize>> {
+    let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, message);
+    if wanted.is_empty() {
+        return Ok((0..signature.outputs.len()).collect());
+    }
+    let mut places = Vec::new();
+    for name in wanted {
+        let mut outputs = signature.outputs.iter();
+        let place = outputs.position(|info| info.name == *name);
+        let place = place.ok_or_else(|| {
+            let names = signature
+                .outputs
+                .iter()
+                .map(|info| format!("`{}`", clip(&info.name)));
+            let (name, names) = (clip(name), names.collect::<Vec<_>>().join(", "));
+            invalid(format!("unknown output `{name}`: expected {names}"))
+        })?;
+        if places.contains(&place) {
+            return Err(invalid(format!(
+                "output `{}` is asked for twice",
+                clip(name)
+            )));
+        }
+        places.push(place);
+    }
+    Ok(places)
 }
 
 /// Counts a request to a model when it has ended, or its client has gone.
