@@ -41,10 +41,12 @@ pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
             .with_span_list(false)
             .boxed(),
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(traces.map(Traces::layer))
-        .init();
+    let lines = tracing_subscriber::registry().with(lines.with_filter(filter));
+    match traces {
+        Some(traces) => lines.with(traces.layer()).init(),
+        // Not as a layer that is absent: that would have every span be made.
+        None => lines.init(),
+    }
 }
 
 fn filter_of(verbosity: &Verbosity) -> EnvFilter {
