@@ -340,7 +340,7 @@ fn a_bad_start_says_what_is_wrong() {
             "expected a time such as 500ms, 10s or 2m, got `soon`",
         ),
         (&["--config", "nowhere.toml"], "nowhere.toml"),
-        (&[&argument], "answers no HTTP requests"),
+        (&[&argument], "is a command"),
         (
             &[
                 "--model",

@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -304,6 +305,8 @@ struct Stop {
     due: Notify,
     /// It was given time to end, and has not.
     abandoned: Notify,
+    /// It ended otherwise than by itself. Said before anything that it holds is dropped.
+    failed: AtomicBool,
 }
 
 impl Stop {
@@ -322,6 +325,12 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    /// Whether it has ended, and not by itself: it trapped, or its time was up. What it was giving is not whole then.
+    pub fn has_failed(&self) -> bool {
+        let stop = self.stop.as_ref();
+        stop.is_none_or(|stop| stop.failed.load(Ordering::Acquire))
+    }
+
     /// Stops it and does not wait for its end. If it has ended, nothing happens.
     pub fn stop(self) {
         let Some(stop) = self.stop else {
@@ -371,23 +380,31 @@ impl<W: Work> Run<W> {
     }
 
     async fn to_its_end(mut self) -> End {
-        let due = End::TimedOut(self.limits.timeout.unwrap_or_default());
-        let call = self.work.perform(&mut self.store);
+        let end = Run::end(self.work, (&mut self.store, &self.limits), &self.stop).await;
+        if !matches!(end, End::Exited(_)) {
+            self.stop.failed.store(true, Ordering::Release);
+        }
+        end
+    }
+
+    async fn end(work: W, (store, limits): (&mut Store<Host>, &Limits), stop: &Stop) -> End {
+        let due = End::TimedOut(limits.timeout.unwrap_or_default());
+        let call = work.perform(&mut *store);
         let result = tokio::select! {
             biased;
             result = call => result,
             // Ends waiting, for input say; the epoch and the engine's own stop end everything else.
-            () = self.stop.due.notified() => return due,
+            () = stop.due.notified() => return due,
         };
-        let usage = self.store.data().nn.usage.clone();
+        let usage = store.data().nn.usage.clone();
         let refused = usage.ran_into(Limit::Memory);
         if result.is_ok() && refused {
-            let limit = self.limits.memory;
+            let limit = limits.memory;
             tracing::warn!(
                 "the guest was refused memory beyond its limit of {limit} bytes (--max-memory)"
             );
         }
-        let timed_out = self.limits.timeout.is_some() && self.stop.cancel.is_cancelled();
+        let timed_out = limits.timeout.is_some() && stop.cancel.is_cancelled();
         match result {
             _ if timed_out => due,
             Ok(status) => End::Exited(status),
@@ -403,7 +420,7 @@ impl<W: Work> Run<W> {
                 if error.downcast_ref() == Some(&Trap::OutOfFuel) {
                     usage.hit(Limit::Fuel);
                 }
-                End::Trapped(trapped(&error, &self.limits, refused))
+                End::Trapped(trapped(&error, limits, refused))
             }
         }
     }

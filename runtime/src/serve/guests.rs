@@ -482,7 +482,12 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let mut polled = Pin::new(&mut self.body).poll_frame(context);
+        // A guest that was stopped drops the body that it was writing, which looks like its end.
+        let broken = |stop: &Stopper| stop.has_failed();
+        if matches!(polled, Poll::Ready(None)) && self.watching.stop.as_ref().is_some_and(broken) {
+            polled = Poll::Ready(Some(Err(wasmtime_wasi_http::Error::HttpResponseIncomplete)));
+        }
         if let (Poll::Ready(Some(Ok(frame))), Some(left)) = (&polled, &mut self.left) {
             let data = frame.data_ref().map_or(0, Bytes::len);
             *left = left.saturating_sub(data as u64);

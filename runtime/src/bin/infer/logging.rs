@@ -12,8 +12,12 @@ use crate::args::values::parse_filter;
 use crate::args::{LogFormat, Verbosity};
 use crate::output;
 
-/// What a server logs of each request where it was told to, and the spans that go to traces alone.
-const SERVERS: [&str; 2] = ["infer::access=info", "infer::trace=off"];
+/// What a server always logs: where it listens, and of each request where it was told to. Spans go to traces alone.
+const SERVERS: [&str; 3] = [
+    "infer::addresses=info",
+    "infer::access=info",
+    "infer::trace=off",
+];
 
 /// Starts logging. What the command line says wins over `RUST_LOG`.
 pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {

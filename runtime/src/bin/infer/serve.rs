@@ -101,7 +101,7 @@ pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<St
 
 fn say_where(server: &Server) -> anyhow::Result<()> {
     for (what, address) in server.addresses()? {
-        tracing::warn!(target: "infer", "{what} on {address}");
+        tracing::info!(target: "infer::addresses", "{what} on {address}");
     }
     Ok(())
 }
