@@ -174,7 +174,8 @@ mod tests {
                 queue: 0,
             };
             let backends = Arc::new(Backends::built_in());
-            let guests = Guests::new(std::iter::once((config, guest)), &backends);
+            let shared = (&backends, &Arc::default());
+            let guests = Guests::new(std::iter::once((config, guest)), shared);
             let guest = guests.expect("a guest that can be served").all()[0].clone();
             let described = guest.clone();
             let served = tokio::task::spawn_blocking(move || Served::describe(&described));
