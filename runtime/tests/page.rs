@@ -215,8 +215,8 @@ fn the_page_shows_what_a_server_does_now() {
         "1s",
     ]);
     let mut browser = Browser::start();
-    browser.screen(1000, 900, "light");
     browser.open(&format!("http://{}/", server.metrics));
+    browser.screen(1000, 900, "light");
     browser.wait_until("document.querySelector('#ready')?.textContent === 'ready'");
     let card = browser.text("#models [data-name='identity-f32']");
     assert!(card.contains("tract, cpu, f32, no batches"), "{card}");

@@ -58,8 +58,10 @@ impl Server {
                 child.wait().expect("it ended");
                 return Err(said);
             }
-            if let Some((_, address)) = line.trim().split_once(" on 127.0.0.1:") {
-                addresses.push(format!("127.0.0.1:{address}"));
+            if let Some((_, rest)) = line.split_once(" on 127.0.0.1:") {
+                // More follows where the log is in JSON.
+                let port = rest.split(|c: char| !c.is_ascii_digit()).next();
+                addresses.push(format!("127.0.0.1:{}", port.unwrap_or_default()));
             }
             said.push_str(&line);
         }

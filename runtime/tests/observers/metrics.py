@@ -13,4 +13,12 @@ for family in families:
     assert family.type in ("counter", "gauge", "histogram"), f"{family.name} is {family.type}"
     seen = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
     assert len(seen) == len(set(seen)), f"{family.name} has a sample twice"
-print(json.dumps([[s.name, s.labels, s.value] for family in families for s in family.samples]))
+
+
+def written(name):
+    """The parser ends the name of every counter in `_total`, as OpenMetrics has it; Triton's have no such end."""
+    return name.removesuffix("_total") if name.startswith("nv_") else name
+
+
+samples = [sample for family in families for sample in family.samples]
+print(json.dumps([[written(sample.name), sample.labels, sample.value] for sample in samples]))
