@@ -44,6 +44,7 @@ fn library(engine: NativeEngine) -> anyhow::Result<PathBuf> {
     let store = EngineStore::from_environment()?;
     let places = candidates(engine, None, &store);
     let found = places
+        .places
         .into_iter()
         .map(|place| place.path)
         .find(|path| path.is_file());

@@ -376,10 +376,10 @@ struct Run<W> {
 impl<W: Work> Run<W> {
     async fn drive(self) -> End {
         let span = self.span.clone();
-        self.to_its_end().instrument(span).await
+        self.until_its_end().instrument(span).await
     }
 
-    async fn to_its_end(mut self) -> End {
+    async fn until_its_end(mut self) -> End {
         let end = Run::end(self.work, (&mut self.store, &self.limits), &self.stop).await;
         if !matches!(end, End::Exited(_)) {
             self.stop.failed.store(true, Ordering::Release);

@@ -120,7 +120,11 @@ impl Session for HeldSession {
 
 fn scheduler(held: &Arc<Held>, scheduling: &Scheduling) -> Arc<Scheduler> {
     let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held.clone())));
-    Arc::new(scheduler.with(scheduling).expect("can be scheduled so"))
+    Arc::new(
+        scheduler
+            .with(scheduling, Arc::default())
+            .expect("can be scheduled so"),
+    )
 }
 
 fn batches_of(max_batch: usize, max_delay: Duration) -> Scheduling {
@@ -342,7 +346,7 @@ fn a_model_that_mixes_rows_is_not_batched() {
     let held = held(Kind::MixesRows, 1);
     let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held)));
     let error = scheduler
-        .with(&batches_of(4, Duration::ZERO))
+        .with(&batches_of(4, Duration::ZERO), Arc::default())
         .err()
         .expect("refused");
     assert_eq!(error.kind(), ErrorKind::UnsupportedOperation);

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use infer_core::{Error, ErrorKind, Result, clip};
+use infer_core::{Arithmetic, Device, Error, ErrorKind, Result, clip};
 use infer_models::{ModelStore, check_name};
 
 use crate::backends::Backends;
@@ -16,7 +16,7 @@ use crate::scheduler::{Counters, Statistics};
 use crate::serve::config::ModelConfig;
 use crate::serve::counters::Requests;
 use crate::serve::guests::ServedGuest;
-use crate::serve::served::Served;
+use crate::serve::served::{GUEST_PLATFORM, Served};
 use crate::spans;
 
 /// The models, by the names that they are served under.
@@ -55,6 +55,25 @@ pub(crate) struct Placed {
 enum Source {
     Files(Box<ModelConfig>),
     Guest(Arc<ServedGuest>),
+}
+
+impl Placed {
+    fn of(served: &Served) -> Placed {
+        let Some(model) = served.model() else {
+            // The guest itself; where its models run, these say.
+            return Placed {
+                backend: GUEST_PLATFORM,
+                device: Device::Cpu.to_string(),
+                precision: Arithmetic::F32.to_string(),
+            };
+        };
+        let placement = model.placement();
+        Placed {
+            backend: model.backend(),
+            device: placement.device.to_string(),
+            precision: placement.precision.to_string(),
+        }
+    }
 }
 
 /// What became of a model.
@@ -236,7 +255,7 @@ impl Repository {
                     let calls = entry.calls.clone();
                     Served::load(&self.backends, (&self.store, config), calls)?
                 }
-                Source::Guest(guest) => Served::describe(guest)?,
+                Source::Guest(guest) => Served::describe(guest, entry.calls.clone())?,
             },
         })
     }
@@ -294,7 +313,7 @@ impl Entry {
         }
     }
 
-    /// Where an engine runs it, or did when it was last loaded.
+    /// Where it runs, or did when it was last loaded.
     pub(crate) fn placed(&self) -> Option<Arc<Placed>> {
         self.placed
             .read()
@@ -303,15 +322,9 @@ impl Entry {
     }
 
     fn set(&self, stage: Stage) {
-        if let Stage::Ready(ready) = &stage
-            && let Some(model) = ready.model.model()
-        {
-            let placement = model.placement();
-            *self.placed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Placed {
-                backend: model.backend(),
-                device: placement.device.to_string(),
-                precision: placement.precision.to_string(),
-            }));
+        if let Stage::Ready(ready) = &stage {
+            *self.placed.write().unwrap_or_else(PoisonError::into_inner) =
+                Some(Arc::new(Placed::of(&ready.model)));
         }
         *self.stage.write().unwrap_or_else(PoisonError::into_inner) = stage;
     }

@@ -1,8 +1,9 @@
 //! What answers to a model's name: a model that an engine runs, or a guest that is served as one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use infer_core::{Cancel, Result, Signature, Tensor};
+use infer_core::{Cancel, Error, Result, Signature, Tensor};
 use infer_models::ModelStore;
 use tokio::sync::Notify;
 
@@ -30,6 +31,7 @@ pub(crate) enum Served {
 pub(crate) struct GuestModel {
     guest: Arc<ServedGuest>,
     signature: Signature,
+    calls: Arc<Counters>,
 }
 
 impl Served {
@@ -52,15 +54,16 @@ impl Served {
         Ok(Served::Model(model, information))
     }
 
-    /// Has a guest describe itself. Blocks; the thread must be one of a tokio runtime's that may.
+    /// Has a guest describe itself, whose calls are counted by `calls`. Blocks; the thread must be one of a tokio runtime's that may.
     ///
     /// # Errors
     /// Those of the guest.
-    pub(crate) fn describe(guest: &Arc<ServedGuest>) -> Result<Served> {
+    pub(crate) fn describe(guest: &Arc<ServedGuest>, calls: Arc<Counters>) -> Result<Served> {
         let signature = tokio::runtime::Handle::current().block_on(guest.describe())?;
         Ok(Served::Guest(GuestModel {
             guest: guest.clone(),
             signature,
+            calls,
         }))
     }
 
@@ -102,6 +105,17 @@ impl Served {
 impl GuestModel {
     async fn infer(&self, inputs: Vec<(String, Tensor)>, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let inputs = self.signature.arrange(inputs)?;
+        let (since, rows) = (Instant::now(), infer_core::rows(&inputs));
+        let result = self.transform(inputs, cancel).await;
+        if result.is_ok() {
+            self.calls.ran((1, rows), since.elapsed());
+        }
+        let failure = result.as_ref().err().map(Error::kind);
+        self.calls.ended(failure, since);
+        result
+    }
+
+    async fn transform(&self, inputs: Vec<Tensor>, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let stopped = Arc::new(Notify::new());
         let notify = stopped.clone();
         let _hook = cancel.on_cancel(move || notify.notify_one());
@@ -174,10 +188,14 @@ mod tests {
                 queue: 0,
             };
             let backends = Arc::new(Backends::built_in());
-            let guests = Guests::new(std::iter::once((config, guest)), &backends);
+            let guests = Guests::new(
+                std::iter::once((config, guest)),
+                (&backends, &Arc::default()),
+            );
             let guest = guests.expect("a guest that can be served").all()[0].clone();
             let described = guest.clone();
-            let served = tokio::task::spawn_blocking(move || Served::describe(&described));
+            let served =
+                tokio::task::spawn_blocking(move || Served::describe(&described, Arc::default()));
             let served = served.await.expect("no panic").expect("a description");
             Misfit {
                 engine,

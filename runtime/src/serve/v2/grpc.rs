@@ -30,6 +30,7 @@ use generated::*;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated from the protocol's description"
 )]
 mod generated {
