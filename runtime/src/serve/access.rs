@@ -51,7 +51,7 @@ impl RequestId {
     fn of(headers: &HeaderMap) -> RequestId {
         let sane = |id: &&HeaderValue| {
             let in_ids = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
-            (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(|byte| in_ids(byte))
+            (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(in_ids)
         };
         let clients = headers.get(REQUEST_ID).filter(sane).cloned();
         RequestId(clients.unwrap_or_else(RequestId::new_value))
