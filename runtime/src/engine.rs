@@ -57,7 +57,7 @@ impl Engine {
             wasmtime,
             components: OnceLock::new(),
             modules: OnceLock::new(),
-            threads: Threads::default(),
+            threads: Threads::new(config.instances),
             deadlines: Deadlines::default(),
         })))
     }

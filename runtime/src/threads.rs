@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use infer_core::{Error, ErrorKind, Result};
 
+/// How many threads may be abandoned where nothing else bounds them.
 const MOST_ABANDONED: usize = 16;
 
 /// The most threads that wait for work.
@@ -25,8 +26,9 @@ const IDLE: Duration = Duration::from_secs(5);
 const LARGEST_KEPT: usize = 4 << 20;
 
 /// Starts threads, keeps some for more work, and counts the abandoned ones.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Threads {
+    most_abandoned: usize,
     abandoned: Arc<AtomicUsize>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
@@ -42,6 +44,17 @@ struct Idle {
 type Job = Box<dyn FnOnce(&dyn Fn()) + Send>;
 
 impl Threads {
+    /// Threads for so many instances at one time, if that is known. An abandoned thread keeps its place among them, so that
+    /// these bound it; one guest whose instances do not end must not keep others from starting.
+    pub(crate) fn new(instances: Option<u32>) -> Threads {
+        let instances = instances.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        Threads {
+            most_abandoned: instances.max(MOST_ABANDONED),
+            abandoned: Arc::default(),
+            idle: Arc::default(),
+        }
+    }
+
     /// How many threads nobody waits for any more.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::Relaxed)
@@ -59,7 +72,7 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let hanging = self.abandoned();
-        if hanging >= MOST_ABANDONED {
+        if hanging >= self.most_abandoned {
             let message =
                 format!("{hanging} threads are in engine calls that could not be stopped");
             return Err(
@@ -226,7 +239,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn abandoned_threads_are_counted_until_they_end() {
-        let threads = Threads::default();
+        let threads = Threads::new(None);
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let work = threads.run("test", 1 << 20, move || blocked.recv());
         assert!(
@@ -251,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_is_used_again_but_not_by_other_stacks_nor_after_a_panic() {
-        let threads = Threads::default();
+        let threads = Threads::new(None);
         let on = async |stack: usize| {
             let id = threads.run("test", stack, || std::thread::current().id());
             id.await.expect("runs")

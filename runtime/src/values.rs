@@ -136,7 +136,8 @@ pub fn parse_host(text: &str) -> Parsed<HostGrant> {
     let authority: http::uri::Authority = text
         .parse()
         .map_err(|_| "expected HOST or HOST:PORT".to_owned())?;
-    if text.contains('@') || authority.host().is_empty() {
+    let whole = authority.port_u16().is_some() || text == authority.host();
+    if text.contains('@') || authority.host().is_empty() || !whole {
         return Err("expected HOST or HOST:PORT".to_owned());
     }
     Ok(HostGrant {

@@ -299,15 +299,12 @@ fn answer(case: &str, ran: &Ran, log: &str) -> String {
 
 /// The message of the last call that the log has, without the call and the errno.
 fn logged(log: &str) -> String {
-    let line = log
+    let said = log
         .lines()
-        .rfind(|line| line.contains(" answers errno "))
-        .unwrap_or("nothing logged");
-    line.splitn(3, ": ")
-        .last()
-        .unwrap_or(line)
-        .trim()
-        .to_owned()
+        .rev()
+        .find_map(|line| line.split_once(" answers errno "));
+    let text = said.and_then(|(_, answer)| answer.splitn(3, ": ").last());
+    text.unwrap_or("nothing logged").trim().to_owned()
 }
 
 fn page(order: &[String], rows: &BTreeMap<String, Row>) -> String {

@@ -173,7 +173,7 @@ async fn a_guest_that_is_no_command_is_refused_with_a_remedy() {
     let engine = Engine::new(&EngineConfig::default()).expect("an engine");
     let cases = [
         ("(module)", "does not export the function `_start`"),
-        ("(component)", "does not export `wasi:cli/run`"),
+        ("(component)", "it exports none of `wasi:cli/run`"),
         (
             r#"(module (import "env" "x" (func)) (func (export "_start")))"#,
             "imports what infer does not have",

@@ -33,6 +33,9 @@ use crate::serve::log::LogStream;
 use crate::serve::repository::View;
 use crate::spans;
 
+/// How long a body is taken that nobody reads.
+const LINGERING: Duration = Duration::from_secs(2);
+
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
 
@@ -184,7 +187,7 @@ async fn answer(
     request: Request<Body>,
 ) -> Result<Response<Body>> {
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
-    check_length(&request, most)?;
+    let request = check_length(request, most)?;
     let started = Instant::now();
     let permit = guest.enter(started).await?;
     let without_body = request.method() == Method::HEAD;
@@ -233,11 +236,22 @@ fn told(error: &Error) -> Response<Body> {
 }
 
 /// Refuses early what is known to be too long.
-fn check_length(request: &Request<Body>, most: usize) -> Result<()> {
+fn check_length(request: Request<Body>, most: usize) -> Result<Request<Body>> {
     match request.body().size_hint().lower() {
-        length if length > most as u64 => Err(too_long(most, Some(length))),
-        _ => Ok(()),
+        length if length > most as u64 => {
+            let error = too_long(most, Some(length));
+            linger(request.into_body());
+            Err(error)
+        }
+        _ => Ok(request),
     }
+}
+
+/// Takes for a while what a client sends whose request is refused already: it may look for the answer only when it has
+/// sent all.
+pub(crate) fn linger(mut body: Body) {
+    let taking = async move { while let Some(Ok(_)) = body.frame().await {} };
+    tokio::spawn(tokio::time::timeout(LINGERING, taking));
 }
 
 pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {

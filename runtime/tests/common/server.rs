@@ -39,10 +39,13 @@ impl Server {
 
     /// The same; gives what it said instead where it ends before it listens.
     pub fn try_start(args: &[&str]) -> Result<Server, String> {
-        let any = "127.0.0.1:0";
+        let any = ["--http", "--grpc", "--metrics"]
+            .into_iter()
+            .filter(|option| !args.contains(option))
+            .flat_map(|option| [option, "127.0.0.1:0"]);
         let mut child = Command::new(env!("CARGO_BIN_EXE_infer"))
             .arg("serve")
-            .args(["--http", any, "--grpc", any, "--metrics", any])
+            .args(any)
             .args(args)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
