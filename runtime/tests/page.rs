@@ -97,9 +97,9 @@ impl Browser {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].clone();
             }
-            match message["method"].as_str() {
-                Some("Log.entryAdded" | "Runtime.exceptionThrown") => self.complaints.push(message),
-                _ => {}
+            let method = message["method"].as_str();
+            if matches!(method, Some("Log.entryAdded" | "Runtime.exceptionThrown")) {
+                self.complaints.push(message);
             }
         }
     }
