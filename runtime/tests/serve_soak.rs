@@ -3,6 +3,12 @@
 //!
 //! `INFER_SOAK_REQUESTS=1000000` says how many requests there are; the counts are printed (`--nocapture`).
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the counts are what it is run for"
+)]
+
 mod common;
 
 #[path = "common/server.rs"]

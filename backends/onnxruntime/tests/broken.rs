@@ -34,7 +34,7 @@ fn what_is_wrong_with_a_library_is_said() {
     let error = refused(vec![candidate(&missing, false)]);
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(
-        error.report().contains("missing.so (installed)"),
+        error.report().contains("missing.so` (installed)"),
         "{}",
         error.report()
     );
