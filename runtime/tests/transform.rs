@@ -146,7 +146,7 @@ async fn a_model_that_is_busy_makes_a_guest_busy() {
     let (fake, mut registry) = (FakeBackend::new(), Registry::default());
     let graph = fake
         .load(
-            &FakeBackend::request("identity f32 [?]; slow 2s"),
+            &FakeBackend::request("identity f32 [?]; slow 2s; concurrency 1"),
             &Cancel::default(),
         )
         .expect("a description");
