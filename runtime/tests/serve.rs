@@ -177,22 +177,26 @@ fn who_does_not_fit_is_refused_at_once() {
     };
     let mut running = hold("/late");
     running.read_exact(&mut [0; 16]).expect("it runs");
-    let waiting = hold("/count");
-    wait_for("both places are taken", || {
-        // Until then this one waits, so it must not wait for its answer.
-        let mut stream = hold("/count");
-        stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
-            .expect("a socket");
-        stream.read(&mut [0; 1024]).is_ok_and(|length| length > 0)
-    });
+    // Of two that come now, in whichever order, one waits and the other has its refusal.
+    let both = [hold("/count"), hold("/count")];
+    let answered = |stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("a socket");
+        let peeked = stream.peek(&mut [0; 1]);
+        stream.set_nonblocking(false).expect("a socket");
+        peeked.is_ok()
+    };
+    wait_for("both places are taken", || both.iter().any(answered));
+    let [first, second] = both;
+    let mut waiting = match answered(&first) {
+        true => second,
+        false => first,
+    };
     let refused = server.get("/count");
     assert_eq!(refused.status, 503);
     assert_eq!(refused.headers["retry-after"], "1");
     assert!(refused.text().contains("is busy"), "{}", refused.text());
     drop(running);
     let mut answer = String::new();
-    let mut waiting = waiting;
     waiting
         .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("a socket");
