@@ -191,7 +191,7 @@ async fn answer(
     let started = Instant::now();
     let permit = guest.enter(started).await?;
     let without_body = request.method() == Method::HEAD;
-    let request = request.map(|body| Limited::new(body, most).map_err(body_error));
+    let request = request.map(|body| Limited::new(Taken(body), most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started);
     match watching.answer(response).await {
@@ -252,6 +252,37 @@ fn check_length(request: Request<Body>, most: usize) -> Result<Request<Body>> {
 pub(crate) fn linger(mut body: Body) {
     let taking = async move { while let Some(Ok(_)) = body.frame().await {} };
     tokio::spawn(tokio::time::timeout(LINGERING, taking));
+}
+
+/// A request's body. What its guest leaves of it is taken all the same, for a while.
+struct Taken(Body);
+
+impl http_body::Body for Taken {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.0).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.0.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
+            linger(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {
