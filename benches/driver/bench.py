@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -122,7 +123,13 @@ def write(files):
         print("wrote %s" % path, file=sys.stderr)
 
 
+def terminated(_number, _frame):
+    # As by Ctrl-C, so that what was started is stopped.
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminated)
     try:
         main()
     except Failure as failure:

@@ -75,7 +75,7 @@ def works(network):
     efficientnet = Model("efficientnet-lite0", network, "input", "1x3x224x224")
     return [
         Work("efficientnet-lite0", "EfficientNet-lite0, 602,112 B in and 4,000 B out", efficientnet, loads(20, 100)),
-        Work("identity-602112", "A trivial model, 602,112 B in and out", large, loads(50, 800), echo=True),
+        Work("identity-602112", "A trivial model, 602,112 B in and out", large, loads(30, 800), echo=True),
         Work("identity-4", "A trivial model, 4 B in and out", small, loads(100, 4000), echo=True),
     ]
 

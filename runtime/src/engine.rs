@@ -10,6 +10,7 @@ use crate::config::EngineConfig;
 use crate::deadlines::Deadlines;
 use crate::host::{Host, MOST_OF_EACH};
 use crate::nn::{types, wit, witx};
+use crate::slices::Slices;
 use crate::threads::Threads;
 
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
@@ -43,6 +44,7 @@ struct Inner {
     modules: OnceLock<wasmtime::Linker<Host>>,
     threads: Threads,
     deadlines: Deadlines,
+    slices: Slices,
 }
 
 impl Engine {
@@ -54,6 +56,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
         Ok(Engine(std::sync::Arc::new(Inner {
             config: *config,
+            slices: Slices::new(config.on_runtime, wasmtime.clone()),
             wasmtime,
             components: OnceLock::new(),
             modules: OnceLock::new(),
@@ -80,6 +83,10 @@ impl Engine {
 
     pub(crate) fn deadlines(&self) -> &Deadlines {
         &self.0.deadlines
+    }
+
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.0.slices
     }
 
     pub(crate) fn threads(&self) -> &Threads {

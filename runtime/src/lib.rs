@@ -36,6 +36,7 @@ mod registry;
 mod scheduler;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod slices;
 mod spans;
 mod threads;
 pub mod tune;

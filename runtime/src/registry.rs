@@ -80,7 +80,7 @@ impl Model {
     ) -> Result<Vec<Tensor>> {
         let inputs = self.signature().arrange(inputs)?;
         self.scheduler
-            .run_elsewhere(engine.threads(), inputs, cancel)
+            .run_elsewhere(engine.threads(), (inputs, cancel), &mut None)
             .await
     }
 
@@ -119,7 +119,7 @@ impl Model {
         self.scheduler.graph().placement()
     }
 
-    pub(crate) fn scheduler(&self) -> &Scheduler {
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
         &self.scheduler
     }
 }

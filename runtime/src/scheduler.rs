@@ -1,10 +1,11 @@
 //! One model's sessions: who may run now, on what, and together with whom.
 //!
-//! A call runs on its caller's own thread, which the engine may block for long: guests have threads of their own.
-//! Where all sessions are in use it waits its turn, first come first served; whoever ends a run hands its turn to
-//! the call that has waited longest. With batching on, whoever gets a turn takes the calls that wait and fit
+//! A call runs on its caller's own thread, which the engine may block for long; for callers that must not block see
+//! `elsewhere`. Where all sessions are in use it waits its turn, first come first served; whoever ends a run hands its
+//! turn to the call that has waited longest. With batching on, whoever gets a turn takes the calls that wait and fit
 //! together, its own among them, and runs them as one. The queue is bounded.
 
+mod costs;
 mod elsewhere;
 mod queue;
 mod statistics;
@@ -19,7 +20,8 @@ use infer_core::{
 };
 
 use crate::spans;
-use queue::{Queue, Waiting, Woken};
+use costs::Costs;
+use queue::{Caller, Queue, Waiting, Woken};
 pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
 
@@ -58,6 +60,7 @@ pub(crate) struct Scheduler {
     batching: Option<Batching>,
     state: Mutex<State>,
     counters: Arc<Counters>,
+    costs: Costs,
 }
 
 struct State {
@@ -92,6 +95,7 @@ impl Scheduler {
                 queue: Queue::new(scheduling.queue, scheduling.batching),
             }),
             counters,
+            costs: Costs::default(),
             graph,
         }
     }
@@ -138,8 +142,12 @@ impl Scheduler {
         cancel.check()?;
         let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
-        let result = match self.start(call) {
-            Start::Now(call, session) => self.run_alone(call, session, own),
+        let result = match self.start(call, Caller::Sleeps) {
+            Start::Now(call, session) => {
+                let (result, session) = self.run_alone(call, session, own);
+                self.end_turn(session);
+                result
+            }
             Start::Later(waiting) => self.wait(&waiting, cancel, own),
             Start::Refused(error) => Err(error),
         };
@@ -148,7 +156,7 @@ impl Scheduler {
         result
     }
 
-    fn start(&self, call: Call) -> Start {
+    fn start(&self, call: Call, caller: Caller) -> Start {
         let mut state = self.state();
         let alone = self.batching.is_none_or(|batching| {
             batching.max_delay.is_zero() || rows(&call.inputs) >= batching.max_batch.get()
@@ -158,7 +166,7 @@ impl Scheduler {
             let session = self.idle_session(&mut state);
             return Start::Now(call, session);
         }
-        match state.queue.push(call) {
+        match state.queue.push(call, caller) {
             Ok(waiting) => Start::Later(waiting),
             Err(error) => Start::Refused(error),
         }
@@ -171,26 +179,26 @@ impl Scheduler {
         }
     }
 
-    /// Runs a call that has a turn.
+    /// Runs a call that has a turn, and leaves it to the caller to end that with the session.
     fn run_alone(
         &self,
         call: Call,
         session: OwnSession,
         own: &mut OwnSession,
-    ) -> Result<Vec<Tensor>> {
+    ) -> (Result<Vec<Tensor>>, OwnSession) {
         let mut calls = [call];
-        let ran = self.run_session(&mut calls, session, own);
+        let (ran, session) = self.run_session(&mut calls, session, own);
         let [call] = calls;
-        ran.and_then(|()| outputs(call))
+        (ran.and_then(|()| outputs(call)), session)
     }
 
-    /// Runs calls on a session and gives the turn back.
+    /// Runs calls on a session, which is given back unless the graph remembers.
     fn run_session(
         &self,
         calls: &mut [Call],
         session: OwnSession,
         own: &mut OwnSession,
-    ) -> Result<()> {
+    ) -> (Result<()>, OwnSession) {
         let started = Instant::now();
         let _span = spans::compute(self.engine, calls.len()).entered();
         let session = match self.stateful {
@@ -201,6 +209,7 @@ impl Scheduler {
             Some(_) => calls.iter().map(|call| rows(&call.inputs)).sum(),
             None => calls.len(),
         };
+        let kind = calls.first().map(|call| Costs::kind(&call.inputs));
         let ran = run_engine(self.engine, || {
             let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
             session.run(calls);
@@ -210,22 +219,19 @@ impl Scheduler {
             Err(error) if calls.len() > 1 => self.run_each(calls, &error),
             ran => ran,
         };
-        self.counters.ran((calls.len(), rows), started.elapsed());
+        let took = started.elapsed();
+        self.counters.ran((calls.len(), rows), took);
+        if let Some(kind) = kind {
+            self.costs.ran(kind, took);
+        }
         // A session that panicked is gone by now; one that only failed is as good as before.
         match ran {
             Ok(session) if self.stateful => {
                 *own = Some(session);
-                self.end_turn(None);
-                Ok(())
+                (Ok(()), None)
             }
-            Ok(session) => {
-                self.end_turn(Some(session));
-                Ok(())
-            }
-            Err(error) => {
-                self.end_turn(None);
-                Err(error)
-            }
+            Ok(session) => (Ok(()), Some(session)),
+            Err(error) => (Err(error), None),
         }
     }
 
@@ -269,17 +275,16 @@ impl Scheduler {
         cancel: &Cancel,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let since = Instant::now();
         let woken_by = waiting.clone();
         let hook = cancel.on_cancel(move || woken_by.wake_to_stop());
         let result = loop {
             self.hand_out(&mut self.state());
             match waiting.sleep() {
-                Woken::Done(call) => break outputs(*call),
-                Woken::Failed(error) => break Err(error),
+                Woken::Ended(result) => break result,
                 Woken::Leads(batch) => {
-                    self.counters.waited(batch.calls(), since.elapsed());
-                    break self.lead(batch, own);
+                    let (result, session) = self.lead(batch, waiting, own);
+                    self.end_turn(session);
+                    break result;
                 }
                 Woken::Stopped => break Err(self.leave(waiting)),
                 // The time for which it waits for others is over.
@@ -291,22 +296,29 @@ impl Scheduler {
     }
 
     /// Runs a batch of which this caller's call is the first.
-    fn lead(&self, batch: queue::Batch, own: &mut OwnSession) -> Result<Vec<Tensor>> {
+    fn lead(
+        &self,
+        batch: queue::Batch,
+        leader: &Waiting,
+        own: &mut OwnSession,
+    ) -> (Result<Vec<Tensor>>, OwnSession) {
+        self.counters.waited(batch.calls(), leader.since.elapsed());
         let (mut calls, others) = batch.into_calls();
         for other in &others {
             other.runs_along(self.engine, calls.len());
         }
         let session = self.idle_session(&mut self.state());
-        let ran = self.run_session(&mut calls, session, own);
+        let (ran, session) = self.run_session(&mut calls, session, own);
         let mut calls = calls.into_iter();
         let first = calls.next();
         for (call, waiting) in calls.zip(others) {
             waiting.end(match &ran {
-                Ok(()) => Ok(call),
+                Ok(()) => call.result.unwrap_or_else(|| Err(nothing())),
                 Err(error) => Err(Error::new(error.kind(), error.report())),
             });
         }
-        ran.and_then(|()| first.map_or_else(|| Err(nothing()), outputs))
+        let result = ran.and_then(|()| first.map_or_else(|| Err(nothing()), outputs));
+        (result, session)
     }
 
     /// A caller stops waiting. If it was just given a turn, the others of its batch get that.

@@ -71,38 +71,52 @@ impl Threads {
         stack: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let hanging = self.abandoned();
-        if hanging >= self.most_abandoned {
-            let message =
-                format!("{hanging} threads are in engine calls that could not be stopped");
-            return Err(
-                failed(&message).with_hint("restart the host, or give guests smaller models")
-            );
-        }
-        let settled = Arc::new(AtomicBool::new(false));
+        self.check()?;
+        let (working, _waiting) = self.awaited();
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let (ended, abandoned) = (settled.clone(), self.abandoned.clone());
         let job = move |free: &dyn Fn()| {
             let done = catch_unwind(AssertUnwindSafe(work));
             if done.is_ok() {
                 free();
             }
             // Before it is sent, so that nobody who has the result still counts this as abandoned.
-            if ended.swap(true, Ordering::AcqRel) {
-                abandoned.fetch_sub(1, Ordering::Relaxed);
-            }
+            drop(working);
             // There is no receiver any more if the work was abandoned.
             let _ = sender.send(done);
         };
         self.hand_over(name, stack, Box::new(job))?;
-        let _waiting = Waiting {
-            settled,
-            abandoned: self.abandoned.clone(),
-        };
         match receiver.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) | Err(_) => Err(panicked()),
         }
+    }
+
+    /// Whether more work may be taken that could be abandoned.
+    ///
+    /// # Errors
+    /// `RuntimeError` where too much was.
+    pub(crate) fn check(&self) -> Result<()> {
+        let hanging = self.abandoned();
+        if hanging < self.most_abandoned {
+            return Ok(());
+        }
+        let message = format!("{hanging} threads are in engine calls that could not be stopped");
+        Err(failed(&message).with_hint("restart the host, or give guests smaller models"))
+    }
+
+    /// For work of a thread that a future waits for: it counts as abandoned when the second is dropped before the first.
+    pub(crate) fn awaited(&self) -> (Working, Waiting) {
+        let settled = Arc::new(AtomicBool::new(false));
+        let (working, abandoned) = (settled.clone(), self.abandoned.clone());
+        let working = Working {
+            settled: working,
+            abandoned,
+        };
+        let waiting = Waiting {
+            settled,
+            abandoned: self.abandoned.clone(),
+        };
+        (working, waiting)
     }
 
     /// Has a thread do what nobody is told the end of.
@@ -204,8 +218,22 @@ impl Threads {
     }
 }
 
-/// Counts the thread as abandoned if it is dropped before the thread ended.
-struct Waiting {
+/// Work that a thread does; ends when it is dropped.
+pub(crate) struct Working {
+    settled: Arc<AtomicBool>,
+    abandoned: Arc<AtomicUsize>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            self.abandoned.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts the thread as abandoned if it is dropped before the work ended.
+pub(crate) struct Waiting {
     settled: Arc<AtomicBool>,
     abandoned: Arc<AtomicUsize>,
 }

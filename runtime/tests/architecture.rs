@@ -51,12 +51,14 @@ const WATCHED: &[&str] = &[
     "clap",
 ];
 
-/// Folders and files in which `unsafe` may stand: backends, and the file that maps compiled guests.
+/// Folders and files in which `unsafe` may stand: backends, the file that maps compiled guests, and the one that sets the
+/// allocator.
 const UNSAFE: &[&str] = &[
     "backends/onnx/src/files.rs",
     "backends/onnxruntime/src",
     "backends/openvino/src",
     "backends/tract/src",
+    "runtime/src/bin/infer/memory.rs",
     "runtime/src/compiled.rs",
 ];
 

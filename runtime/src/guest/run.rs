@@ -1,8 +1,9 @@
 //! The runs of a guest.
 //!
-//! A run makes a store and an instance on a thread that is its own meanwhile, where engine calls may block, and watches
-//! its deadline from outside: the guest is interrupted between instructions, waiting is dropped, engines are
-//! asked to stop, and what does not stop is abandoned.
+//! A run makes a store and an instance on a thread that is its own meanwhile, where engine calls may block, or, where it
+//! answers a request, on those of the caller's runtime (see `slices`), and watches its deadline from outside: the guest is
+//! interrupted between instructions, waiting is dropped, engines are asked to stop, and what does not stop is
+//! abandoned.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -27,6 +28,7 @@ use crate::guest::{Guest, Instance, Program, text};
 use crate::host::Host;
 use crate::nn::state::NnState;
 use crate::nn::usage::{Limit, Usage};
+use crate::slices::Slice;
 use crate::spans;
 use crate::threads;
 
@@ -36,6 +38,9 @@ const THREAD_STACK: usize = 2 << 20;
 /// The thread that asks engines to stop, and its stack in bytes.
 const STOP: &str = "infer-stop";
 const STOP_STACK: usize = 512 << 10;
+
+/// How long is waited at most before an instance that was stopped is interrupted again.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// How long an engine that was asked to stop may take before its thread is abandoned.
 const GRACE: Duration = Duration::from_millis(30);
@@ -83,7 +88,10 @@ impl Guest {
     pub async fn run(&self, instance: Instance) -> Outcome {
         let usage = Usage::new(&instance.limits);
         let end = match self.command() {
-            Ok(command) => self.elsewhere(command, instance, usage.clone()).0.await,
+            Ok(command) => {
+                let running = self.elsewhere(command, instance, (usage.clone(), Where::OwnThread));
+                running.0.await
+            }
             Err(error) => End::Failed(error),
         };
         Outcome { end, usage }
@@ -95,7 +103,8 @@ impl Guest {
     pub async fn run_here(&self, instance: Instance) -> Outcome {
         let usage = Usage::new(&instance.limits);
         let running = async {
-            let run = self.prepare(self.command()?, instance, usage.clone())?;
+            let place = (usage.clone(), Where::OwnThread);
+            let run = self.prepare(self.command()?, instance, place)?;
             Ok(run.drive().await)
         };
         let end = caught(running).await.unwrap_or_else(End::Failed);
@@ -125,7 +134,11 @@ impl Guest {
     ) -> Answering<T> {
         let (sender, answer) = oneshot::channel();
         let usage = Usage::new(&instance.limits);
-        let (running, stop) = self.elsewhere(work(sender), instance, usage.clone());
+        let place = match self.engine.config().on_runtime {
+            0 => Where::OwnThread,
+            _ => Where::Runtime,
+        };
+        let (running, stop) = self.elsewhere(work(sender), instance, (usage.clone(), place));
         let outcome = Box::pin(async move {
             Outcome {
                 end: running.await,
@@ -139,14 +152,14 @@ impl Guest {
         }
     }
 
-    /// Does the work in a new instance, on a thread that is its own. Dropping the future stops the instance, too.
+    /// Does the work in a new instance. Dropping the future stops the instance, too.
     fn elsewhere<W: Work>(
         &self,
         work: W,
         instance: Instance,
-        usage: Arc<Usage>,
+        (usage, place): (Arc<Usage>, Where),
     ) -> (impl Future<Output = End> + Send + use<W>, Stopper) {
-        let run = self.prepare(work, instance, usage);
+        let run = self.prepare(work, instance, (usage, place));
         let stopper = Stopper {
             engine: self.engine.clone(),
             stop: run.as_ref().ok().map(|run| run.stop.clone()),
@@ -154,7 +167,7 @@ impl Guest {
         let engine = self.engine.clone();
         let running = async move {
             let ended = match run {
-                Ok(run) => run_elsewhere(engine, run).await,
+                Ok(run) => run_watched(engine, run, place).await,
                 Err(error) => Err(error),
             };
             ended.unwrap_or_else(End::Failed)
@@ -166,18 +179,18 @@ impl Guest {
         &self,
         work: W,
         mut instance: Instance,
-        usage: Arc<Usage>,
+        (usage, place): (Arc<Usage>, Where),
     ) -> Result<Run<W>> {
         let permit = instance.permit.take();
         let (limits, stop) = (instance.limits.clone(), Arc::new(Stop::default()));
         let span = spans::instance(instance.args.first().map_or("", String::as_str));
-        let store = self.store(instance, usage, stop.cancel.clone())?;
+        let store = self.store(instance, usage, (&stop, place))?;
         let stopped = stop.clone();
         let deadline = self.at(limits.timeout, move |engine| {
             let (threads, engine) = (engine.threads().clone(), engine.clone());
             let work = {
                 let (stopped, engine) = (stopped.clone(), engine.clone());
-                move || stopped.now(&engine)
+                move || stopped.to_its_end(&engine)
             };
             // An engine that blocks when it is asked to stop holds up no other's deadline.
             if threads.detach(STOP, STOP_STACK, work).is_err() {
@@ -186,15 +199,12 @@ impl Guest {
         })?;
         let given_up = stop.clone();
         let grace = limits.timeout.map(|timeout| timeout.saturating_add(GRACE));
-        let late = self.at(grace, move |engine| {
-            // Again: wasmtime reads the epoch anew after it has asked whether to stop, and may have missed the first.
-            engine.wasmtime().increment_epoch();
-            given_up.abandoned.notify_one();
-        })?;
+        let late = self.at(grace, move |_| given_up.abandoned.notify_one())?;
         Ok(Run {
             work,
             store,
             limits,
+            _ending: Ending(stop.clone()),
             stop,
             span,
             _deadlines: [deadline, late],
@@ -214,7 +224,12 @@ impl Guest {
         noted.transpose()
     }
 
-    fn store(&self, instance: Instance, usage: Arc<Usage>, cancel: Cancel) -> Result<Store<Host>> {
+    fn store(
+        &self,
+        instance: Instance,
+        usage: Arc<Usage>,
+        (stop, place): (&Arc<Stop>, Where),
+    ) -> Result<Store<Host>> {
         let wasi = wasi(&instance.args, &instance.grants)?
             .stdin(instance.stdin)
             .stdout(instance.stdout)
@@ -226,8 +241,9 @@ impl Guest {
             backends: instance.backends,
             grants: instance.grants,
             usage,
-            cancel: cancel.clone(),
+            cancel: stop.cancel.clone(),
             threads: self.engine.threads().clone(),
+            may_block: place == Where::OwnThread,
             more_dtypes: self.more_dtypes,
             busy: false,
         };
@@ -237,10 +253,14 @@ impl Guest {
         // No list that a guest passes is larger than its memory; parts of one may overlap.
         store.set_hostcall_fuel(limits.memory.saturating_mul(2));
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| match cancel.is_cancelled() {
-            true => Ok(UpdateDeadline::Interrupt),
-            // The deadline of another instance.
-            false => Ok(UpdateDeadline::Continue(1)),
+        let stop = stop.clone();
+        store.epoch_deadline_callback(move |_| {
+            Ok(match stop.cancel.is_cancelled() {
+                true => UpdateDeadline::Interrupt,
+                false if stop.slice.ends() => UpdateDeadline::Yield(1),
+                // The deadline or the slice of another instance.
+                false => UpdateDeadline::Continue(1),
+            })
         });
         match (self.engine.config().fuel, limits.fuel) {
             (true, fuel) => {
@@ -258,16 +278,36 @@ impl Guest {
     }
 }
 
-/// Runs on a thread of its own, to the end or until it is given up.
-async fn run_elsewhere<W: Work>(engine: Engine, run: Run<W>) -> Result<End> {
+/// Whose thread an instance runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// One that is the instance's alone.
+    OwnThread,
+    /// One of the caller's runtime, for slices of time.
+    Runtime,
+}
+
+/// Runs to the end or until it is given up.
+async fn run_watched<W: Work>(engine: Engine, run: Run<W>, place: Where) -> Result<End> {
     let (stop, timeout) = (run.stop.clone(), run.limits.timeout);
     let mut unwatched = Unwatched(Some(Stopper {
         engine: engine.clone(),
         stop: Some(stop.clone()),
     }));
-    let runtime = tokio::runtime::Handle::current();
-    let work = move || runtime.block_on(run.drive());
-    let running = engine.threads().run("infer-guest", THREAD_STACK, work);
+    let running = async {
+        let mut driving = Box::pin(caught(async { Ok(run.drive().await) }));
+        if place == Where::Runtime
+            && let Some(ended) = in_slices(&engine, &stop.slice, driving.as_mut()).await
+        {
+            return ended;
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || runtime.block_on(driving);
+        engine
+            .threads()
+            .run("infer-guest", THREAD_STACK, work)
+            .await?
+    };
     let ended = tokio::select! {
         biased;
         ended = running => ended,
@@ -275,6 +315,26 @@ async fn run_elsewhere<W: Work>(engine: Engine, run: Run<W>) -> Result<End> {
     };
     unwatched.0 = None;
     ended
+}
+
+/// Runs where it is polled; `None` as soon as it has to go on on a thread of its own.
+async fn in_slices<T>(
+    engine: &Engine,
+    slice: &Slice,
+    mut driving: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let slices = engine.slices();
+    poll_fn(|context| {
+        let Some(_begun) = slices.begin(slice) else {
+            return Poll::Ready(None);
+        };
+        match driving.as_mut().poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if slice.is_over() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn wasi(args: &[String], grants: &Grants) -> Result<WasiCtxBuilder> {
@@ -307,6 +367,9 @@ struct Stop {
     abandoned: Notify,
     /// It ended otherwise than by itself. Said before anything that it holds is dropped.
     failed: AtomicBool,
+    /// Nothing is left of it.
+    ended: AtomicBool,
+    slice: Slice,
 }
 
 impl Stop {
@@ -315,6 +378,27 @@ impl Stop {
         self.due.notify_one();
         self.cancel.cancel();
         engine.wasmtime().increment_epoch();
+    }
+
+    /// Stops it and moves the epoch on until it has ended: wasmtime reads the epoch anew after it has asked whether to
+    /// stop, and may have missed one. For a thread that nobody waits for.
+    fn to_its_end(&self, engine: &Engine) {
+        self.now(engine);
+        let mut rest = Duration::from_millis(1);
+        while !self.ended.load(Ordering::Acquire) {
+            std::thread::sleep(rest);
+            engine.wasmtime().increment_epoch();
+            rest = (rest * 2).min(LONGEST_REST);
+        }
+    }
+}
+
+/// Says that nothing is left of an instance.
+struct Ending(Arc<Stop>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
     }
 }
 
@@ -337,7 +421,7 @@ impl Stopper {
             return;
         };
         let (engine, stopping) = (self.engine.clone(), stop.clone());
-        let work = move || stopping.now(&engine);
+        let work = move || stopping.to_its_end(&engine);
         // An engine may block when it is asked to stop.
         if self
             .engine
@@ -369,6 +453,7 @@ struct Run<W> {
     stop: Arc<Stop>,
     span: Span,
     _deadlines: [Option<Noted>; 2],
+    _ending: Ending,
     /// The last to go: who gets it next finds the instance's place in the pool free.
     _permit: Option<Box<dyn Any + Send>>,
 }

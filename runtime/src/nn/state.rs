@@ -41,6 +41,8 @@ pub(crate) struct NnState {
     pub(crate) usage: Arc<Usage>,
     pub(crate) cancel: Cancel,
     pub(crate) threads: Threads,
+    /// Whether the thread that polls the guest is its own, so that engines may block it.
+    pub(crate) may_block: bool,
     /// Whether the guest knows dtypes that wasi-nn does not name.
     pub(crate) more_dtypes: bool,
     /// Whether it was told that a model is busy, for which wasi-nn has no code.
@@ -89,6 +91,14 @@ pub(crate) struct Held {
     charge: Arc<Charge>,
     /// Of an output of a guest's own model, that model's bytes: an engine may keep it for as long as the output.
     _model: Option<Arc<Charge>>,
+}
+
+/// A call of a context, and what the books have of it meanwhile.
+struct Computing {
+    inputs: Vec<Tensor>,
+    _entries: Vec<Arc<Charge>>,
+    reserved: Charge,
+    started: Instant,
 }
 
 impl Borrow<Tensor> for Held {
@@ -225,21 +235,59 @@ impl NnState {
         context: &mut GuestContext,
         inputs: Vec<Held>,
     ) -> Result<Vec<Held>> {
-        let model = context.model.clone();
-        let outputs = &model.signature().outputs;
+        let mut computing = self.begin(context, inputs)?;
+        let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
+        let ran = model
+            .scheduler()
+            .run(inputs, &self.cancel, &mut context.session);
+        self.end(context, computing, ran)
+    }
+
+    /// [`NnState::compute`] for a guest whose thread is not its own.
+    pub(crate) async fn compute_elsewhere(
+        &self,
+        context: &mut GuestContext,
+        inputs: Vec<Held>,
+    ) -> Result<Vec<Held>> {
+        if context.own_model.is_some() {
+            // The sessions of the host's models bound how many threads of theirs can hang; a guest may load ever more.
+            self.threads.check()?;
+        }
+        let mut computing = self.begin(context, inputs)?;
+        let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
+        let call = (inputs, &self.cancel);
+        let ran = model
+            .scheduler()
+            .run_elsewhere(&self.threads, call, &mut context.session)
+            .await;
+        self.end(context, computing, ran)
+    }
+
+    fn begin(&self, context: &GuestContext, inputs: Vec<Held>) -> Result<Computing> {
         // What is known of the outputs before the run is refused before the run.
-        let reserved = self.usage.charge("the output", known_bytes(outputs))?;
-        let (tensors, _entries): (Vec<Tensor>, Vec<Arc<Charge>>) = inputs
+        let outputs = known_bytes(&context.model.signature().outputs);
+        let reserved = self.usage.charge("the output", outputs)?;
+        let (inputs, entries) = inputs
             .into_iter()
             .map(|input| (input.tensor, input.charge))
             .unzip();
-        let started = Instant::now();
-        let ran = model
-            .scheduler()
-            .run(tensors, &self.cancel, &mut context.session);
-        self.usage.computed(started.elapsed());
+        Ok(Computing {
+            inputs,
+            _entries: entries,
+            reserved,
+            started: Instant::now(),
+        })
+    }
+
+    fn end(
+        &self,
+        context: &GuestContext,
+        computing: Computing,
+        ran: Result<Vec<Tensor>>,
+    ) -> Result<Vec<Held>> {
+        self.usage.computed(computing.started.elapsed());
         let outputs = ran?;
-        drop(reserved);
+        drop(computing.reserved);
         outputs
             .into_iter()
             .map(|tensor| {

@@ -312,11 +312,10 @@ fn add_inference(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Ok(())
         },
     )?;
-    // The guest's thread is its own, so it waits for the engine here: no fiber is suspended.
-    inference.func_wrap(
+    inference.func_wrap_async(
         "[method]graph-execution-context.compute",
         |mut store, (context, inputs): (Resource<GuestContext>, Vec<Named<String>>)| {
-            Ok((compute(store.data_mut(), &context, inputs)?,))
+            Box::new(async move { Ok((compute(store.data_mut(), &context, inputs).await?,)) })
         },
     )
 }
@@ -324,7 +323,7 @@ fn add_inference(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 /// A tensor and the name of its input or output.
 type Named<Name> = (Name, Resource<GuestTensor>);
 
-fn compute(
+async fn compute(
     host: &mut Host,
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
@@ -336,7 +335,7 @@ fn compute(
     }
     let Host { wasi, nn, .. } = &mut *host;
     let context = wasi.ctx().table.get_mut(context)?;
-    let computed = run(nn, context, named);
+    let computed = run(nn, context, named).await;
     let model = context.model().clone();
     match computed {
         Ok(outputs) => {
@@ -350,13 +349,17 @@ fn compute(
     }
 }
 
-fn run(
+async fn run(
     nn: &NnState,
     context: &mut GuestContext,
     named: Vec<(String, GuestTensor)>,
 ) -> Result<Vec<GuestTensor>, Error> {
     let inputs = arrange(context.model().signature(), named)?;
-    let outputs = nn.compute(context, inputs)?;
+    let outputs = match nn.may_block {
+        // No fiber is suspended.
+        true => nn.compute(context, inputs)?,
+        false => nn.compute_elsewhere(context, inputs).await?,
+    };
     let infos = &context.model().signature().outputs;
     let tensor = |(held, info): (Held, &TensorInfo)| GuestTensor::of_host(nn, held, &info.name);
     outputs.into_iter().zip(infos).map(tensor).collect()

@@ -1,4 +1,6 @@
-//! Calls of callers that must not block: they wait as futures, and only a call that has its turn gets a thread.
+//! Calls of callers that must not block: they wait as futures, and only a call that has its turn gets a thread. That
+//! thread goes on with the calls that wait, so that no processor idles while a turn is handed over. A call whose like
+//! is known to be short runs where it is polled: handing it over would take longer.
 //!
 //! Dropping the future of a call that waits takes it out of the queue. One that runs goes on until the engine
 //! lets go of it; its turn lives with the run, not with the caller.
@@ -10,8 +12,9 @@ use infer_core::{Call, Cancel, Error, ErrorKind, Result, Tensor};
 use tokio::sync::{Notify, oneshot};
 use tracing::Span;
 
-use super::queue::{Waiting, Woken};
-use super::{Scheduler, Start, nothing, outputs};
+use super::costs::Costs;
+use super::queue::{Caller, Turn, Waiting, Woken};
+use super::{OwnSession, Scheduler, Start, nothing};
 use crate::threads::{Threads, panicked};
 
 /// Stack of a thread that calls an engine, in bytes.
@@ -21,15 +24,16 @@ const STACK: usize = 2 << 20;
 const GRACE: Duration = Duration::from_millis(30);
 
 impl Scheduler {
-    /// Runs one call without blocking; inputs are checked and in order. A stateful graph starts anew.
+    /// Runs one call without blocking for long; inputs are checked and in order. A stateful graph runs on `own`, as in
+    /// [`Scheduler::run`]; it is lost with a future that is dropped while its call runs.
     ///
     /// # Errors
     /// Those of the engine; `Busy` where too many wait; `Timeout` when cancelled.
     pub(crate) async fn run_elsewhere(
         self: &Arc<Scheduler>,
         threads: &Threads,
-        inputs: Vec<Tensor>,
-        cancel: &Cancel,
+        (inputs, cancel): (Vec<Tensor>, &Cancel),
+        own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         cancel.check()?;
         let mut counted = Counted {
@@ -37,14 +41,30 @@ impl Scheduler {
             since: Instant::now(),
             failure: Some(ErrorKind::Timeout),
         };
+        let short = self.costs.is_short(Costs::kind(&inputs));
         let call = Call::new(inputs, cancel.clone());
-        let result = match self.start(call) {
+        let caller = match self.stateful {
+            true => Caller::FloatsWithSession,
+            false => Caller::Floats,
+        };
+        let result = match self.start(call, caller) {
             Start::Now(call, session) => {
-                let run =
-                    move |scheduler: &Scheduler| scheduler.run_alone(call, session, &mut None);
-                self.on_a_thread(threads, cancel, run).await
+                let run = move |scheduler: &Scheduler, own: &mut OwnSession| {
+                    scheduler.run_alone(call, session, own)
+                };
+                match short {
+                    true => self.here(run, own),
+                    false => self.on_a_thread((threads, cancel), run, own).await,
+                }
             }
-            Start::Later(waiting) => self.wait_elsewhere(threads, waiting, cancel).await,
+            Start::Later(waiting) => {
+                let waiting = Queued {
+                    scheduler: self,
+                    waiting: Some(waiting),
+                };
+                self.wait_elsewhere((threads, cancel), (waiting, short), own)
+                    .await
+            }
             Start::Refused(error) => Err(error),
         };
         counted.failure = result.as_ref().err().map(Error::kind);
@@ -53,56 +73,66 @@ impl Scheduler {
 
     async fn wait_elsewhere(
         self: &Arc<Scheduler>,
-        threads: &Threads,
-        waiting: Arc<Waiting>,
-        cancel: &Cancel,
+        (threads, cancel): (&Threads, &Cancel),
+        (mut queued, short): (Queued<'_>, bool),
+        own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let since = Instant::now();
+        let Some(waiting) = queued.waiting.clone() else {
+            return Err(nothing());
+        };
         let woken_by = waiting.clone();
         let _hook = cancel.on_cancel(move || woken_by.wake_to_stop());
-        let mut queued = Queued {
-            scheduler: self,
-            waiting: Some(&waiting),
-        };
         loop {
             self.hand_out(&mut self.state());
-            match waiting.wait().await {
-                Woken::Done(call) => {
-                    queued.waiting = None;
-                    return outputs(*call);
-                }
-                Woken::Failed(error) => {
-                    queued.waiting = None;
-                    return Err(error);
-                }
+            let woken = waiting.wait().await;
+            if !matches!(woken, Woken::Delayed) {
+                queued.waiting = None;
+            }
+            match woken {
+                Woken::Ended(result) => return result,
                 Woken::Leads(batch) => {
-                    queued.waiting = None;
-                    self.counters.waited(batch.calls(), since.elapsed());
-                    let lead = move |scheduler: &Scheduler| scheduler.lead(batch, &mut None);
-                    return self.on_a_thread(threads, cancel, lead).await;
+                    let lead = move |scheduler: &Scheduler, own: &mut OwnSession| {
+                        scheduler.lead(batch, &waiting, own)
+                    };
+                    return match short {
+                        true => self.here(lead, own),
+                        false => self.on_a_thread((threads, cancel), lead, own).await,
+                    };
                 }
-                Woken::Stopped => {
-                    queued.waiting = None;
-                    return Err(self.leave(&waiting));
-                }
+                Woken::Stopped => return Err(self.leave(&waiting)),
                 Woken::Delayed => {}
             }
         }
     }
 
+    /// Does at once what has a turn and is short.
+    fn here(
+        &self,
+        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran,
+        own: &mut OwnSession,
+    ) -> Result<Vec<Tensor>> {
+        let (result, session) = run(self, own);
+        self.end_turn(session);
+        result
+    }
+
     /// Has a thread do what blocks. Where none can be had it is done here: a turn is never lost.
     async fn on_a_thread(
         self: &Arc<Scheduler>,
-        threads: &Threads,
-        cancel: &Cancel,
-        run: impl FnOnce(&Scheduler) -> Result<Vec<Tensor>> + Send + 'static,
+        (threads, cancel): (&Threads, &Cancel),
+        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran + Send + 'static,
+        own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         let (sender, receiver) = oneshot::channel();
         let (scheduler, span) = (self.clone(), Span::current());
+        let mut lent = own.take();
+        let (working, _waiting) = threads.awaited();
         let run = move || {
-            let result = span.in_scope(|| run(&scheduler));
+            let (result, session) = span.in_scope(|| run(&scheduler, &mut lent));
+            drop(working);
             // Nobody waits any more where the caller went away.
-            let _ = sender.send(result);
+            let _ = sender.send((result, lent));
+            scheduler.go_on(session);
         };
         let here = Arc::new(Mutex::new(Some(run)));
         let there = here.clone();
@@ -119,11 +149,44 @@ impl Scheduler {
         };
         tokio::select! {
             biased;
-            result = receiver => result.unwrap_or_else(|_| Err(panicked())),
+            ran = receiver => {
+                let (result, lent) = ran.map_err(|_| panicked())?;
+                *own = lent;
+                result
+            }
             () = late => cancel.check().and_then(|()| Err(nothing())),
         }
     }
+
+    /// Ends a turn and runs the calls that wait, as long as they can run on any thread.
+    fn go_on(&self, mut session: OwnSession) {
+        while let Some(Turn { leader, batch }) = self.next_turn(session) {
+            let (result, back) = leader.on_behalf(|| self.lead(batch, &leader, &mut None));
+            leader.end(result);
+            session = back;
+        }
+    }
+
+    /// Ends a turn; the next one, if any thread may have it.
+    fn next_turn(&self, session: OwnSession) -> Option<Turn> {
+        let mut state = self.state();
+        state.idle.extend(session);
+        state.turns += 1;
+        while state.turns > 0 {
+            let turn = state.queue.take(Instant::now())?;
+            state.turns -= 1;
+            if turn.is_anyones() {
+                self.hand_out(&mut state);
+                return Some(turn);
+            }
+            turn.wake();
+        }
+        None
+    }
 }
+
+/// What a call gave, and the session to end its turn with.
+type Ran = (Result<Vec<Tensor>>, OwnSession);
 
 fn run_once(run: &Mutex<Option<impl FnOnce()>>) {
     let run = run.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -148,12 +211,12 @@ impl Drop for Counted<'_> {
 /// A call in the queue, which leaves with its caller.
 struct Queued<'a> {
     scheduler: &'a Scheduler,
-    waiting: Option<&'a Arc<Waiting>>,
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting {
+        if let Some(waiting) = &self.waiting {
             self.scheduler.leave(waiting);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use infer_core::{Call, Error, ErrorKind, Result, fit_together, rows};
+use infer_core::{Call, Error, ErrorKind, Result, Tensor, fit_together, rows};
 
 use tracing::Span;
 
@@ -49,7 +49,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Busy` where as many wait as may.
-    pub(crate) fn push(&mut self, call: Call) -> Result<Arc<Waiting>> {
+    pub(crate) fn push(&mut self, call: Call, kind: Caller) -> Result<Arc<Waiting>> {
         if self.entries.len() >= self.limit {
             let message = format!("{} calls already wait for the model", self.limit);
             return Err(Error::new(ErrorKind::Busy, message).with_hint("try again later"));
@@ -58,6 +58,8 @@ impl Queue {
             .batching
             .map_or(Duration::ZERO, |batching| batching.max_delay);
         let waiting = Arc::new(Waiting {
+            kind,
+            since: Instant::now(),
             caller: Span::current(),
             now: Mutex::new(spans::queue()),
             until: Instant::now().checked_add(delay),
@@ -150,10 +152,21 @@ pub(crate) struct Removed {
     pub(crate) led: Option<Batch>,
 }
 
+/// What becomes of a caller meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// It sleeps on a thread, where its call can run.
+    Sleeps,
+    /// It has no thread: any may run its call.
+    Floats,
+    /// It has no thread, and a session that no other has.
+    FloatsWithSession,
+}
+
 /// A batch and the caller that shall run it.
 pub(crate) struct Turn {
-    leader: Arc<Waiting>,
-    batch: Batch,
+    pub(crate) leader: Arc<Waiting>,
+    pub(crate) batch: Batch,
 }
 
 impl Turn {
@@ -162,6 +175,11 @@ impl Turn {
         let Turn { leader, batch } = self;
         leader.enters(Span::none());
         leader.set(Stage::Leads(batch));
+    }
+
+    /// Whether any thread may run it.
+    pub(crate) fn is_anyones(&self) -> bool {
+        self.leader.kind == Caller::Floats
     }
 }
 
@@ -197,6 +215,8 @@ impl Batch {
 
 /// Where one caller sleeps.
 pub(crate) struct Waiting {
+    kind: Caller,
+    pub(crate) since: Instant,
     /// The span of whoever calls, and that of what is being done for it now.
     caller: Span,
     now: Mutex<Span>,
@@ -221,10 +241,7 @@ impl Slot {
     /// Why its caller is woken, if it is.
     fn woken(&mut self) -> Option<Woken> {
         match std::mem::take(&mut self.stage) {
-            Stage::Ended(ended) => Some(match *ended {
-                Ok(call) => Woken::Done(Box::new(call)),
-                Err(error) => Woken::Failed(error),
-            }),
+            Stage::Ended(result) => Some(Woken::Ended(result)),
             Stage::Leads(batch) if self.stopped => {
                 self.stage = Stage::Leads(batch);
                 Some(Woken::Stopped)
@@ -241,17 +258,15 @@ enum Stage {
     #[default]
     Waits,
     Leads(Batch),
-    Ended(Box<Result<Call>>),
+    Ended(Result<Vec<Tensor>>),
 }
 
 /// Why a caller was woken.
 pub(crate) enum Woken {
     /// It shall run these.
     Leads(Batch),
-    /// Another has run its call.
-    Done(Box<Call>),
-    /// Another could not.
-    Failed(Error),
+    /// Another has run its call, or could not.
+    Ended(Result<Vec<Tensor>>),
     /// It shall stop.
     Stopped,
     /// It has waited long enough for others; told once.
@@ -288,6 +303,12 @@ impl Waiting {
         self.enters(spans::compute_for(&self.caller, engine, calls));
     }
 
+    /// Does for it what another thread takes over, within its span.
+    pub(crate) fn on_behalf<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.enters(Span::none());
+        self.caller.in_scope(work)
+    }
+
     /// What is done for it from now on; what was done before has ended.
     fn enters(&self, span: Span) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = span;
@@ -318,10 +339,10 @@ impl Waiting {
         }
     }
 
-    /// Hands a caller its call that another has run.
-    pub(crate) fn end(&self, ended: Result<Call>) {
+    /// Hands a caller the outputs of its call that another has run.
+    pub(crate) fn end(&self, result: Result<Vec<Tensor>>) {
         self.enters(Span::none());
-        self.set(Stage::Ended(Box::new(ended)));
+        self.set(Stage::Ended(result));
     }
 
     /// Has the caller stop waiting.
@@ -368,7 +389,9 @@ mod tests {
         };
         for left in [1, 2] {
             let mut queue = Queue::new(8, Some(batching));
-            let callers: Vec<_> = (0..3).map(|_| queue.push(call()).expect("room")).collect();
+            let callers: Vec<_> = (0..3)
+                .map(|_| queue.push(call(), Caller::Sleeps).expect("room"))
+                .collect();
             let turn = queue.take(Instant::now()).expect("three calls");
             turn.wake();
             assert!(
@@ -390,9 +413,9 @@ mod tests {
             max_delay: Duration::MAX,
         };
         let mut queue = Queue::new(8, Some(batching));
-        queue.push(call()).expect("room");
+        queue.push(call(), Caller::Sleeps).expect("room");
         assert!(queue.take(Instant::now()).is_none(), "it waits for another");
-        queue.push(call()).expect("room");
+        queue.push(call(), Caller::Sleeps).expect("room");
         assert_eq!(queue.take(Instant::now()).expect("full").batch.calls(), 2);
     }
 }

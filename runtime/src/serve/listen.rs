@@ -165,6 +165,9 @@ async fn take(
     }
 }
 
+/// The largest frame that a client of HTTP/2 may send, in bytes: tensors in frames of the default, 16 KiB, cost more.
+const FRAME: u32 = 1 << 20;
+
 fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -175,6 +178,7 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head_timeout)
+        .max_frame_size(FRAME)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
     builder

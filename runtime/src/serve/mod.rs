@@ -102,7 +102,13 @@ pub fn engine_config(guests: &[GuestConfig]) -> EngineConfig {
         fuel: guests.iter().any(|guest| guest.limits.fuel.is_some()),
         instances: (instances > 0).then(|| u32::try_from(instances).unwrap_or(u32::MAX)),
         kept_memory: KEPT_MEMORY,
+        on_runtime: worker_threads() - 1,
     }
+}
+
+/// How many threads the runtime of a server should have; guests take all but one of them.
+pub fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
 }
 
 impl Server {

@@ -10,6 +10,7 @@ mod devices;
 mod engines;
 mod inspect;
 mod logging;
+mod memory;
 mod models;
 mod output;
 mod run;

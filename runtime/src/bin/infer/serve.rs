@@ -8,7 +8,7 @@ use anyhow::Context;
 use infer::serve::config::{
     GuestConfig, ModelConfig, ModelControl, ServeConfig, ServerLimits, TlsFiles,
 };
-use infer::serve::{ServeFile, Server, Traces, engine_config};
+use infer::serve::{ServeFile, Server, Traces, engine_config, worker_threads};
 use infer::{Engine, Guest, Limits, Scheduling, Selection};
 use infer_core::Device;
 use infer_models::ModelStore;
@@ -18,7 +18,7 @@ use crate::args::Verbosity;
 use crate::args::serve::ServeArgs;
 use crate::run::{granted_device, open_cache, prepare_guest, reaches_the_cache};
 use crate::status::Status;
-use crate::{logging, output, tune};
+use crate::{logging, memory, output, tune};
 
 /// How long requests in flight may take when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -27,11 +27,13 @@ const GRACE: Duration = Duration::from_secs(30);
 const LAST_TRACES: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<Status> {
+    memory::keep();
     let file = match &args.config {
         Some(path) => ServeFile::read(path),
         None => Ok(ServeFile::default()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -1,0 +1,27 @@
+//! How the C library's allocator treats large buffers that are freed.
+
+/// Free memory that stays at the end of one of the allocator's heaps, in bytes.
+#[cfg(target_env = "gnu")]
+const KEPT: libc::c_int = 64 << 20;
+
+/// The smallest buffer that is mapped and unmapped by itself, in bytes; the most that the allocator takes.
+#[cfg(target_env = "gnu")]
+const MAPPED: libc::c_int = 32 << 20;
+
+/// Has the buffers of requests used again: glibc gives them back to the kernel one by one, which has to clear their pages
+/// each time.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "the C library is called")]
+pub(crate) fn keep() {
+    for (parameter, value) in [
+        (libc::M_TRIM_THRESHOLD, KEPT),
+        (libc::M_MMAP_THRESHOLD, MAPPED),
+    ] {
+        // SAFETY: it takes two numbers; those that it does not like it refuses.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Other C libraries have no such setting.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn keep() {}
