@@ -19,33 +19,36 @@ def measure(places, work, environment, rounds, say):
     try:
         for side in sides(places, work):
             workers.append(Worker(side, environment))
-        checksums, times = {}, []
+        checksums, times, processors = {}, [], []
         # The first round opens models and is not counted.
         for number in range(rounds + 1):
             say("%s: round %d of %d" % (work.name, number, rounds))
-            measured = one_round(work, workers, number, checksums)
+            measured, processor = one_round(work, workers, number, checksums)
             if number:
                 times.append(measured)
+                processors.append(processor)
     finally:
         for worker in workers:
             worker.close()
-    return result(work, [worker.side for worker in workers], checksums, times)
+    return result(work, [worker.side for worker in workers], checksums, (times, processors))
 
 
 def one_round(work, workers, number, checksums):
     shuffled = sorted(workers, key=lambda worker: worker.side.name)
     random.Random(SEED + number).shuffle(shuffled)
-    measured = {}
+    measured, processor = {}, {}
     for worker in shuffled:
         side = worker.side
-        checksum, measured[side.name] = worker.ask(work.order(side.model))
+        checksum, measured[side.name], taken = worker.ask(work.order(side.model))
+        processor[side.name] = [taken]
         before = checksums.setdefault(side.name, checksum)
         if before != checksum:
             raise Failure("%s, %s: the answer changed from %s to %s" % (work.name, side.title, before, checksum))
-    return measured
+    return measured, processor
 
 
-def result(work, all_sides, checksums, times):
+def result(work, all_sides, checksums, measured):
+    times, processors = measured
     rows = []
     for side in all_sides:
         row = {
@@ -55,6 +58,7 @@ def result(work, all_sides, checksums, times):
             "helper": side.helper,
             "nanoseconds": spread([sample for measured in times for sample in measured[side.name]]),
             "ratio": per_round(times, side.name, side.reference, lambda a, b: a / b),
+            "processor": per_round(processors, side.name, side.reference, lambda a, b: a / b),
             "over": per_round(times, side.name, side.reference, lambda a, b: a - b),
             "answer": checksums[side.name],
         }

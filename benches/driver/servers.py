@@ -47,6 +47,23 @@ def argmax(name, title):
     return Side(name, title, "raw", "native")
 
 
+def by_infer(places, guest):
+    """`infer serve` of a guest."""
+
+    def command(model, ports):
+        listen = ("--http", address(ports[0]), "--grpc", address(ports[1]), "--metrics", address(free_port()))
+        one = ("--no-tuned", "--backend", "onnxruntime", "--threads", "1", "--model", "%s=%s" % (model.name, model.file))
+        return (places.infer, "serve", places.guest("component", guest), *one, *listen)
+
+    return command
+
+
+def photo_server(places):
+    """A guest that decodes a photo, scales it, runs the model and names the classes."""
+    return Server("infer-photo", (Side("infer-photo", "infer, a guest that takes a photo", "photo", "infer"),),
+                  by_infer(places, "classify-http"))  # fmt: skip
+
+
 def servers(places):
     """All of them, the reference first."""
 
@@ -56,11 +73,6 @@ def servers(places):
     def by_native(model, ports):
         listen = ("--http", address(ports[0]))
         return (places.native_server, model.name, model.file, "--threads", "1", "--sessions", "2", *listen)
-
-    def by_infer(model, ports):
-        listen = ("--http", address(ports[0]), "--grpc", address(ports[1]), "--metrics", address(free_port()))
-        one = ("--no-tuned", "--backend", "onnxruntime", "--threads", "1", "--model", "%s=%s" % (model.name, model.file))
-        return (places.infer, "serve", places.guest("component", "argmax"), *one, *listen)
 
     def by_wasmtime(*options):
         def command(model, ports):
@@ -93,7 +105,7 @@ def servers(places):
                 Side("infer-rest", "infer", "rest", "native-rest"),
                 Side("infer-grpc", "infer, gRPC", "grpc", "native-rest", second=True),
             ),
-            by_infer,
+            by_infer(places, "argmax"),
         ),
         Server("wasmtime", (argmax("wasmtime", "wasmtime serve"),), by_wasmtime()),
         Server("wasmtime-reuse", (argmax("wasmtime-reuse", "wasmtime serve, instances used again"),),

@@ -8,10 +8,13 @@ import subprocess
 
 import machine
 from calls import SEED
-from servers import Running, address, servers
+from servers import Running, address, photo_server, servers
 from settings import Failure
 from stats import spread
 from works import IDENTITY
+
+#: What a guest is sent that decodes photos.
+PHOTO = "photos/macaque.jpg"
 
 #: Inferences through a guest, for what memory does meanwhile.
 MANY = 1_000_000
@@ -91,12 +94,14 @@ def measure(places, environment, given, say):
     seconds = 0.5 if given.quick else 2.0
     about = machine.about(places, environment)
     about.update(peers=peers(places))
-    results = {"about": about, "rounds": rounds, "seconds": seconds, "works": [], "memory": None, "titles": titles(places)}
+    results = {"about": about, "rounds": rounds, "seconds": seconds, "works": [], "memory": None, "photo": None, "titles": titles(places)}
     for work in works(machine.model_file(places, environment, "efficientnet-lite0")):
         results["works"].append(one_work(places, environment, (work, wanted), (rounds, seconds), say))
     if not given.quick and (not wanted or "infer" in wanted):
         say("memory over many inferences")
         results["memory"] = memory(places, environment, works("")[-1])
+    if not wanted or "infer" in wanted:
+        results["photo"] = photo(places, environment, results["works"][0]["work"], (rounds, seconds), say)
     say("")
     return results
 
@@ -235,6 +240,38 @@ def memory(places, environment, work):
     finally:
         one.close()
     return {"inferences": done, "wrong": wrong, "steps": steps}
+
+
+def photo(places, environment, name, effort, say):
+    """The guest that takes a photo beside the one that takes the tensor, by the same model: rounds as those of a work."""
+    rounds, seconds = effort
+    (tensor,) = (work for work in works(machine.model_file(places, environment, name)) if work.name == name)
+    closed = tuple(load for load in tensor.loads if load.rate is None)
+    model = dataclasses.replace(tensor.model, input=PHOTO, dimensions="1")
+    (plain,) = (server for server in servers(places) if server.name == "infer")
+    plain = dataclasses.replace(plain, sides=tuple(side for side in plain.sides if side.name == "infer"))
+    pairs, running = ((plain, tensor), (photo_server(places), dataclasses.replace(tensor, model=model))), []
+    try:
+        for server, work in pairs:
+            one = Running(server, work.model, places, environment)
+            running.append((one, dataclasses.replace(work, loads=closed)))
+            one.wait()
+            one.rest()
+        measured = []
+        for number in range(rounds):
+            say("a photo: round %d of %d" % (number + 1, rounds))
+            of_round = {}
+            for one, work in running:
+                one.go_on()
+                right = learn(places, one, one.server.sides[0], work)
+                one.rest()
+                for load, found in one_round(places, [one], work, (number, seconds, right))["loads"].items():
+                    of_round.setdefault(load, {}).update(found)
+            measured.append({"loads": of_round})
+    finally:
+        for one, _ in running:
+            one.close()
+    return {"work": "photo", "rounds": measured, "loads": {load.name: load.title for load in closed}}
 
 
 def value(results, work, load, side, figure):

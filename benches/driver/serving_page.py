@@ -1,12 +1,13 @@
 """Writes the page about serving and its plot from the results of a run."""
 
+import dataclasses
 import os
 
 import page
 import plots
 import serving_goals
 from serving import residents, value, within_rounds
-from servers import servers
+from servers import photo_server, servers
 from settings import Places
 from stats import spread
 
@@ -75,6 +76,20 @@ def many(results):
     return "%d of %s answers were failed or wrong.\n\n%s" % (found["wrong"], "{:,}".format(found["inferences"]), table)
 
 
+def photo(results):
+    """The guest that takes a photo beside the one that takes a tensor."""
+    found = results.get("photo")
+    if not found:
+        return page.MISSING
+    alone, rows = {"works": [found]}, []
+    plain = next(side for side, _ in sides() if side.name == "infer")
+    for load, title in found["loads"].items():
+        for side in (plain, *photo_server(Places()).sides):
+            against = dataclasses.replace(side, reference="infer")
+            rows.append(("%s: %s" % (title, side.title), *figures(alone, "photo", load, against)))
+    return page.markdown(("load, server", *HEADS[1:5], "p50 in times of the guest's that takes a tensor", HEADS[6]), rows)
+
+
 def plot(results):
     panels = []
     for result in results["works"]:
@@ -105,6 +120,7 @@ def written(results):
         "works": "\n\n".join(work_tables(results, result) for result in results["works"]) or page.MISSING,
         "resident": memory_table(results),
         "many": many(results),
+        "photo": photo(results),
     }
     for name, part in parts.items():
         text = text.replace("{%s}" % name, part)

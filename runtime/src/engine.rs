@@ -9,6 +9,7 @@ use infer_core::{Error, ErrorKind, Result};
 use crate::config::EngineConfig;
 use crate::deadlines::Deadlines;
 use crate::host::{Host, MOST_OF_EACH};
+use crate::nn::wit::Waits;
 use crate::nn::{types, wit, witx};
 use crate::slices::Slices;
 use crate::threads::Threads;
@@ -39,8 +40,9 @@ pub struct Engine(std::sync::Arc<Inner>);
 struct Inner {
     config: EngineConfig,
     wasmtime: wasmtime::Engine,
-    /// Made when the first component, or the first module, needs it.
-    components: OnceLock<component::Linker<Host>>,
+    /// Made when the first component that runs, the first that is asked, or the first module, needs it.
+    commands: OnceLock<component::Linker<Host>>,
+    answering: OnceLock<component::Linker<Host>>,
     modules: OnceLock<wasmtime::Linker<Host>>,
     threads: Threads,
     deadlines: Deadlines,
@@ -58,7 +60,8 @@ impl Engine {
             config: *config,
             slices: Slices::new(config.on_runtime, wasmtime.clone()),
             wasmtime,
-            components: OnceLock::new(),
+            commands: OnceLock::new(),
+            answering: OnceLock::new(),
             modules: OnceLock::new(),
             threads: Threads::new(config.instances),
             deadlines: Deadlines::default(),
@@ -73,8 +76,13 @@ impl Engine {
         &self.0.wasmtime
     }
 
-    pub(crate) fn components(&self) -> Result<&component::Linker<Host>> {
-        lazily(&self.0.components, || component_linker(&self.0.wasmtime))
+    /// For components that wait so.
+    pub(crate) fn components(&self, waits: Waits) -> Result<&component::Linker<Host>> {
+        let linker = match waits {
+            Waits::Blocking => &self.0.commands,
+            Waits::Suspended => &self.0.answering,
+        };
+        lazily(linker, || component_linker(&self.0.wasmtime, waits))
     }
 
     pub(crate) fn modules(&self) -> Result<&wasmtime::Linker<Host>> {
@@ -145,11 +153,14 @@ fn pool(instances: u32, kept_memory: usize) -> PoolingAllocationConfig {
     pool
 }
 
-fn component_linker(wasmtime: &wasmtime::Engine) -> wasmtime::Result<component::Linker<Host>> {
+fn component_linker(
+    wasmtime: &wasmtime::Engine,
+    waits: Waits,
+) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wit::add_to_linker(&mut linker)?;
+    wit::add_to_linker(&mut linker, waits)?;
     types::add_to_linker(&mut linker)?;
     Ok(linker)
 }

@@ -24,10 +24,11 @@ use crate::config::{Grants, Limits};
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::nn::types;
+use crate::nn::wit::Waits;
 use crate::registry::Registry;
 
 pub use run::{Answering, End, Outcome, Stopper};
-use transform::Transform;
+use transform::{TRANSFORM, Transform};
 
 /// What a component exports that answers HTTP requests.
 const HTTP: &str = "wasi:http/incoming-handler@0.2.";
@@ -208,14 +209,20 @@ impl Guest {
     }
 
     fn of_component(engine: &Engine, component: &Component) -> Result<Guest> {
+        let ty = component.component_type();
+        let exports = |start: &str| {
+            let mut exports = ty.exports(engine.wasmtime());
+            exports.any(|(name, _)| name.starts_with(start))
+        };
+        let answers = exports(HTTP);
+        let waits = match answers || exports(TRANSFORM) {
+            true => Waits::Suspended,
+            false => Waits::Blocking,
+        };
         let instance = engine
-            .components()?
+            .components(waits)?
             .instantiate_pre(component)
             .map_err(|error| not_linked(&error))?;
-        let ty = component.component_type();
-        let answers = ty
-            .exports(engine.wasmtime())
-            .any(|(name, _)| name.starts_with(HTTP));
         let program = match Transform::of(component, &instance) {
             Some(transform) => Program::Transform(transform),
             None if answers => Program::Http(ProxyPre::new(instance).map_err(no_use)?),

@@ -513,3 +513,87 @@ fn bodies_that_do_not_come_whole() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     well(&server);
 }
+
+#[test]
+fn answers_are_as_the_protocol_describes() {
+    if observers::are_skipped("the protocol's description") {
+        return;
+    }
+    let models = all_models();
+    // The description does not know bf16, which Triton has added.
+    let known = models.iter().filter(|name| *name != "identity-bf16");
+    let models: Vec<&str> = known.map(String::as_str).collect();
+    let Some(server) = serve(&models, &["--allow-model-control"]) else {
+        return;
+    };
+    let mut exchanges = Vec::new();
+    let mut ask = |method: &str, path: &str, model: &str, body: &Value| {
+        let filled = path
+            .replace("{model_name}", model)
+            .replace("{model_version}", "1");
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let answer = server.send(method, &filled, body.as_bytes());
+        exchanges.push(json!({
+            "method": method, "path": path, "status": answer.status, "body": answer.text(),
+        }));
+    };
+    let (none, model) = (Value::Null, "/v2/models/{model_name}");
+    for path in ["/v2", "/v2/health/live", "/v2/health/ready"] {
+        ask("GET", path, "", &none);
+    }
+    for version in ["", "/versions/{model_version}"] {
+        for name in &models {
+            ask("GET", &format!("{model}{version}"), name, &none);
+            ask("GET", &format!("{model}{version}/ready"), name, &none);
+        }
+        ask("GET", &format!("{model}{version}"), "nobody", &none);
+        let infer = format!("{model}{version}/infer");
+        for dtype in IDENTITIES {
+            let (datatype, data) = match dtype {
+                "bool" => ("BOOL".to_owned(), json!([true, false])),
+                "string" => ("BYTES".to_owned(), json!(["one", ""])),
+                // JSON has no numbers of 16 bits.
+                "f16" | "bf16" => continue,
+                _ => {
+                    let (kind, bits) = dtype.split_at(1);
+                    let kind = match kind {
+                        "u" => "UINT",
+                        "i" => "INT",
+                        _ => "FP",
+                    };
+                    (format!("{kind}{bits}"), json!([1, 0]))
+                }
+            };
+            let input = json!({ "name": "x", "shape": [2], "datatype": datatype, "data": data });
+            let body = json!({ "id": "42", "inputs": [input] });
+            ask("POST", &infer, &format!("identity-{dtype}"), &body);
+        }
+        ask("POST", &infer, "identity-f32", &json!({ "inputs": 1 }));
+        ask("POST", &infer, "nobody", &json!({ "inputs": [] }));
+    }
+    ask("POST", "/v2/repository/index", "", &json!({}));
+    for change in ["unload", "load"] {
+        let path = format!("/v2/repository/models/{{model_name}}/{change}");
+        ask("POST", &path, "add", &none);
+        ask("POST", "/v2/repository/index", "", &json!({}));
+    }
+    // One that is not, so that it is seen to be looked at.
+    exchanges.push(json!({
+        "method": "POST", "path": "/v2/models/{model_name}/infer", "status": 200, "body": "{\"outputs\": []}",
+    }));
+    let faults = observers::read_by("openapi.py", &json!(exchanges).to_string());
+    let faults = faults.as_array().expect("one for each");
+    assert_eq!(faults.len(), exchanges.len());
+    let (last, faults) = faults.split_last().expect("some");
+    assert!(
+        last.as_str()
+            .is_some_and(|fault| fault.contains("model_name")),
+        "{last}"
+    );
+    for (exchange, fault) in exchanges.iter().zip(faults) {
+        assert!(fault.is_null(), "{fault}: {exchange}");
+    }
+}

@@ -241,3 +241,87 @@ fn a_guest_that_does_wrong_costs_one_request() {
     }
     server.wait_for_log("output `y`: expected f32 [?], got u8 [2]");
 }
+
+/// What `batch.onnx` makes of these rows of four.
+fn times_weights(rows: &[f32]) -> Vec<f32> {
+    let row = |x: &[f32]| {
+        [
+            x[0] + 3.0 * x[1] + 5.0 * x[2] + 7.0 * x[3],
+            2.0 * x[0] + 4.0 * x[1] + 6.0 * x[2] + 8.0 * x[3],
+        ]
+    };
+    rows.chunks(4).flat_map(row).collect()
+}
+
+#[test]
+fn calls_of_guests_and_clients_become_batches() {
+    const CALLERS: u16 = 8;
+    const CALLS: u16 = 50;
+    let (guest, model) = (component("faults"), test_model("batch"));
+    let model = model.to_string_lossy();
+    let batching = ["--max-batch", "6", "--max-delay", "5ms"];
+    let args = [&guest, "--model", &*model, "--backend", "tract"];
+    let server = Server::start(&[&args[..], &batching].concat());
+    let (server, model) = (&server, "batch");
+    // Small whole numbers, whose products and sums are exact. Some have several rows.
+    let call = |caller: u16, number: u16| {
+        let rows = 1 + caller % 3;
+        let first = caller * 100 + number;
+        let inputs: Vec<f32> = (0..rows * 4)
+            .map(|place| f32::from(first + place))
+            .collect();
+        let expected = times_weights(&inputs);
+        let got: Vec<f32> = match caller % 2 {
+            0 => {
+                let bytes: Vec<u8> = inputs
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                let answer = server.post(&format!("/compute/{model}/x/{rows}x4"), &bytes);
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                let number = |word: &str| word.parse().expect("a number");
+                answer.text().split_whitespace().map(number).collect()
+            }
+            _ => {
+                let inputs = json!([
+                    { "name": "x", "datatype": "FP32", "shape": [rows, 4], "data": inputs }
+                ]);
+                let output = output(&infer(server, model, &inputs), "y");
+                serde_json::from_value(output).expect("numbers")
+            }
+        };
+        assert_eq!(got, expected, "call {number} of caller {caller}");
+    };
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            scope.spawn(move || (0..CALLS).for_each(|number| call(caller, number)));
+        }
+    });
+    let request = ureq::http::Request::get(format!("http://{}/metrics", server.metrics));
+    let metrics = send(request.body(&[][..]).expect("a request")).expect("metrics");
+    let metrics = metrics.text();
+    let value = |start: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("{start} in\n{metrics}"));
+        let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+        value.expect("a number")
+    };
+    let label = |line: &&str| {
+        line.starts_with("infer_model_batch_size_bucket") && line.contains("le=\"1\"")
+    };
+    let alone = metrics.lines().find(label).expect("a class of one call");
+    let alone: f64 = alone
+        .rsplit(' ')
+        .next()
+        .and_then(|value| value.parse().ok())
+        .expect("a number");
+    let (runs, calls) = (
+        value("infer_model_batch_size_count"),
+        value("infer_model_batch_size_sum"),
+    );
+    assert_eq!(calls, f64::from(CALLERS * CALLS));
+    assert!(
+        runs < calls && alone < runs,
+        "{alone} of {runs} runs had one of {calls} calls"
+    );
+}

@@ -19,7 +19,7 @@ use crate::nn::state::{LONGEST_NAME, check_rank};
 use crate::nn::wit::GuestTensor;
 
 /// What a component exports that is a model.
-const TRANSFORM: &str = "infer:nn/transform@0.1.0";
+pub(super) const TRANSFORM: &str = "infer:nn/transform@0.1.0";
 
 /// The most inputs or outputs of a guest.
 const MOST_TENSORS: usize = 256;

@@ -23,6 +23,7 @@ use crate::nn::state::{
     GuestContext, GuestGraph, Held, MOST_DIMENSIONS, NnState, Target, check_parts, check_rank,
 };
 use crate::nn::usage::{Charge, Handle};
+use crate::registry::Model;
 use generated::wasi::nn::errors;
 use generated::wasi::nn::errors::ErrorCode;
 use generated::wasi::nn::graph::{ExecutionTarget, GraphEncoding};
@@ -100,10 +101,10 @@ pub struct GuestError {
 type Answer<T> = wasmtime::Result<Result<T, Resource<GuestError>>>;
 
 /// Adds `wasi:nn` to the linker.
-pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>, waits: Waits) -> wasmtime::Result<()> {
     add_tensor(linker)?;
     add_graph(linker)?;
-    add_inference(linker)?;
+    add_inference(linker, waits)?;
     errors::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
 }
 
@@ -301,7 +302,16 @@ impl Host {
     }
 }
 
-fn add_inference(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+/// How guests wait for engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// On the guest's thread, which is its own: no fiber is suspended.
+    Blocking,
+    /// As a future, where that thread is not the guest's own.
+    Suspended,
+}
+
+fn add_inference(linker: &mut Linker<Host>, waits: Waits) -> wasmtime::Result<()> {
     let mut inference = linker.instance(INFERENCE)?;
     inference.resource(
         "graph-execution-context",
@@ -312,32 +322,87 @@ fn add_inference(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Ok(())
         },
     )?;
-    inference.func_wrap_async(
-        "[method]graph-execution-context.compute",
-        |mut store, (context, inputs): (Resource<GuestContext>, Vec<Named<String>>)| {
-            Box::new(async move { Ok((compute(store.data_mut(), &context, inputs).await?,)) })
-        },
-    )
+    type Arguments = (Resource<GuestContext>, Vec<Named<String>>);
+    match waits {
+        Waits::Blocking => {
+            inference.func_wrap(COMPUTE, |mut store, (context, inputs): Arguments| {
+                Ok((compute(store.data_mut(), &context, inputs)?,))
+            })
+        }
+        Waits::Suspended => {
+            inference.func_wrap_async(COMPUTE, |mut store, (context, inputs): Arguments| {
+                Box::new(async move {
+                    let host = store.data_mut();
+                    Ok((match host.nn.may_block {
+                        true => compute(host, &context, inputs)?,
+                        false => compute_elsewhere(host, &context, inputs).await?,
+                    },))
+                })
+            })
+        }
+    }
 }
+
+const COMPUTE: &str = "[method]graph-execution-context.compute";
 
 /// A tensor and the name of its input or output.
 type Named<Name> = (Name, Resource<GuestTensor>);
 
-async fn compute(
+fn compute(
     host: &mut Host,
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    // The tensors are the host's from here on, whatever comes of the call.
+    let named = taken(host, inputs)?;
+    let Host { wasi, nn, .. } = &mut *host;
+    let context = wasi.ctx().table.get_mut(context)?;
+    let inputs = arrange(context.model().signature(), named);
+    let computed = inputs.and_then(|inputs| nn.compute(context, inputs));
+    let model = context.model().clone();
+    answered(host, &model, computed)
+}
+
+/// [`compute`] for a guest whose thread is not its own.
+async fn compute_elsewhere(
+    host: &mut Host,
+    context: &Resource<GuestContext>,
+    inputs: Vec<Named<String>>,
+) -> Answer<Vec<Named<Arc<str>>>> {
+    let named = taken(host, inputs)?;
+    let Host { wasi, nn, .. } = &mut *host;
+    let context = wasi.ctx().table.get_mut(context)?;
+    let computed = match arrange(context.model().signature(), named) {
+        Ok(inputs) => nn.compute_elsewhere(context, inputs).await,
+        Err(error) => Err(error),
+    };
+    let model = context.model().clone();
+    answered(host, &model, computed)
+}
+
+/// Takes a guest's inputs: they are the host's from here on, whatever comes of the call.
+fn taken(
+    host: &mut Host,
+    inputs: Vec<Named<String>>,
+) -> wasmtime::Result<Vec<(String, GuestTensor)>> {
     let mut named = Vec::with_capacity(inputs.len());
     for (name, tensor) in inputs {
         named.push((name, host.ctx().table.delete(tensor)?));
     }
-    let Host { wasi, nn, .. } = &mut *host;
-    let context = wasi.ctx().table.get_mut(context)?;
-    let computed = run(nn, context, named).await;
-    let model = context.model().clone();
-    match computed {
+    Ok(named)
+}
+
+/// What the guest gets of a call.
+fn answered(
+    host: &mut Host,
+    model: &Model,
+    computed: Result<Vec<Held>, Error>,
+) -> Answer<Vec<Named<Arc<str>>>> {
+    let infos = &model.signature().outputs;
+    let tensor =
+        |(held, info): (Held, &TensorInfo)| GuestTensor::of_host(&host.nn, held, &info.name);
+    let outputs: Result<Vec<_>, _> =
+        computed.and_then(|outputs| outputs.into_iter().zip(infos).map(tensor).collect());
+    match outputs {
         Ok(outputs) => {
             let mut answer = Vec::with_capacity(outputs.len());
             for (name, tensor) in model.output_names().iter().zip(outputs) {
@@ -347,22 +412,6 @@ async fn compute(
         }
         Err(error) => Ok(Err(host.guest_error("compute", &error)?)),
     }
-}
-
-async fn run(
-    nn: &NnState,
-    context: &mut GuestContext,
-    named: Vec<(String, GuestTensor)>,
-) -> Result<Vec<GuestTensor>, Error> {
-    let inputs = arrange(context.model().signature(), named)?;
-    let outputs = match nn.may_block {
-        // No fiber is suspended.
-        true => nn.compute(context, inputs)?,
-        false => nn.compute_elsewhere(context, inputs).await?,
-    };
-    let infos = &context.model().signature().outputs;
-    let tensor = |(held, info): (Held, &TensorInfo)| GuestTensor::of_host(nn, held, &info.name);
-    outputs.into_iter().zip(infos).map(tensor).collect()
 }
 
 /// The inputs in the signature's order; a malformed one answers what is wrong with it.

@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use infer_core::Cancel;
+
 use crate::guest::End;
 use crate::serve::counters::{Ending, Requests};
 use crate::serve::guests::ServedGuest;
@@ -19,8 +21,8 @@ pub(crate) struct Fate {
 struct Known {
     /// It was answered well.
     answered: bool,
-    /// Its client went away before its answer had ended.
-    left: bool,
+    /// It was stopped before its answer had ended because nobody waits any more, which counts as this.
+    left: Option<Ending>,
     /// The instance has ended by itself.
     exited: bool,
     counted: bool,
@@ -50,26 +52,26 @@ impl Fate {
         }
     }
 
-    /// The client went away, and the instance is stopped.
-    pub(crate) fn left(&self) {
+    /// Nobody waits any more, for a reason that counts as this, and the instance is stopped.
+    pub(crate) fn left(&self, why: Ending) {
         let mut known = self.known();
-        known.left = true;
+        known.left = Some(why);
         if known.exited {
-            self.count(&mut known, Ending::Cancelled);
+            self.count(&mut known, why);
         }
     }
 
     /// The instance has ended.
     pub(crate) fn ended(&self, end: &End) {
         let mut known = self.known();
-        let ending = match end {
-            _ if known.left => Ending::Cancelled,
-            End::TimedOut(_) => Ending::Timeout,
-            End::Trapped(_) => Ending::Trapped,
-            End::Failed(_) => Ending::Failed,
-            End::Exited(_) if known.answered => Ending::Ok,
+        let ending = match (known.left, end) {
+            (Some(why), _) => why,
+            (None, End::TimedOut(_)) => Ending::Timeout,
+            (None, End::Trapped(_)) => Ending::Trapped,
+            (None, End::Failed(_)) => Ending::Failed,
+            (None, End::Exited(_)) if known.answered => Ending::Ok,
             // The handler is about to say whether there was an answer.
-            End::Exited(_) => {
+            (None, End::Exited(_)) => {
                 known.exited = true;
                 return;
             }
@@ -81,7 +83,8 @@ impl Fate {
         &self.guest
     }
 
-    pub(crate) fn client_is_gone(&self) -> bool {
+    /// Why nobody waits any more, if that is so.
+    pub(crate) fn why_left(&self) -> Option<Ending> {
         self.known().left
     }
 
@@ -96,18 +99,32 @@ impl Fate {
     }
 }
 
-/// A request that waits for a place. One whose client leaves meanwhile is counted.
+/// Why nobody waits for a request any more: its time is up where that cancels it, else its client went away.
+pub(crate) fn why(deadline: Option<&Cancel>) -> Ending {
+    match deadline.is_some_and(Cancel::is_cancelled) {
+        true => Ending::Timeout,
+        false => Ending::Cancelled,
+    }
+}
+
+/// A request that waits for a place. One that nobody waits for any more meanwhile is counted.
 pub(crate) struct Arriving<'a> {
     requests: &'a Requests,
     since: Instant,
+    deadline: Option<&'a Cancel>,
     waits: bool,
 }
 
 impl<'a> Arriving<'a> {
-    pub(crate) fn new(requests: &'a Requests, since: Instant) -> Arriving<'a> {
+    pub(crate) fn new(
+        requests: &'a Requests,
+        since: Instant,
+        deadline: Option<&'a Cancel>,
+    ) -> Arriving<'a> {
         Arriving {
             requests,
             since,
+            deadline,
             waits: true,
         }
     }
@@ -123,7 +140,7 @@ impl Drop for Arriving<'_> {
     fn drop(&mut self) {
         if self.waits {
             let took = self.since.elapsed();
-            self.requests.ended(Ending::Cancelled, took);
+            self.requests.ended(why(self.deadline), took);
         }
     }
 }

@@ -13,7 +13,7 @@ use axum::http::{Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
-use infer_core::{Error, ErrorKind, Result, Signature, Tensor, clip};
+use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -28,7 +28,7 @@ use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
 use crate::serve::counters::{Ending, Instances, Requests};
 use crate::serve::errors::LastErrors;
-use crate::serve::fate::{Arriving, Fate};
+use crate::serve::fate::{Arriving, Fate, why};
 use crate::serve::log::LogStream;
 use crate::serve::repository::View;
 use crate::spans;
@@ -189,11 +189,11 @@ async fn answer(
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
     let request = check_length(request, most)?;
     let started = Instant::now();
-    let permit = guest.enter(started).await?;
+    let permit = guest.enter(started, None).await?;
     let without_body = request.method() == Method::HEAD;
     let request = request.map(|body| Limited::new(Taken(body), most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
-    let (response, mut watching) = guest.watch(asked, started);
+    let (response, mut watching) = guest.watch(asked, started, None);
     match watching.answer(response).await {
         Ok(Ok(response)) => {
             let left = match without_body {
@@ -324,26 +324,29 @@ impl ServedGuest {
         let started = Instant::now();
         let permit = self.admission.enter().await?;
         let asked = self.guest.describe(self.instance(permit))?;
-        let (answer, mut watching) = self.watch(asked, started);
+        let (answer, mut watching) = self.watch(asked, started, None);
         let described = watching.answer(answer).await;
         watching.stop = None;
         described?
     }
 
-    /// Has it make outputs of inputs as a model. Dropping the future stops the instance. What the guest says of the
-    /// inputs is the caller's to read, what went wrong in it stays in the log.
+    /// Has it make outputs of inputs as a model. Dropping the future stops the instance; its time is up where the deadline
+    /// is cancelled by then. What the guest says of the inputs is the caller's to read, what went wrong in it stays in
+    /// the log.
     pub(crate) async fn transform(
         self: &Arc<Self>,
         signature: &Signature,
         inputs: Vec<Tensor>,
+        deadline: &Cancel,
     ) -> Result<Vec<Tensor>> {
         let (started, name) = (Instant::now(), &self.config.name);
-        let permit = self.enter(started).await;
+        let permit = self.enter(started, Some(deadline)).await;
         let permit = permit.inspect_err(|error| self.refused(error, started.elapsed()))?;
         let asked = self
             .guest
-            .transform(self.instance(permit), signature, inputs)?;
-        let (answer, mut watching) = self.watch(asked, started);
+            .transform(self.instance(permit), signature, inputs);
+        let asked = asked.inspect_err(|error| self.refused(error, started.elapsed()))?;
+        let (answer, mut watching) = self.watch(asked, started, Some(deadline.clone()));
         let answer = watching
             .answer(answer)
             .await
@@ -371,6 +374,7 @@ impl ServedGuest {
         self: &Arc<Self>,
         asked: Answering<T>,
         started: Instant,
+        deadline: Option<Cancel>,
     ) -> (oneshot::Receiver<Result<T>>, Watching) {
         let Answering {
             answer,
@@ -383,18 +387,24 @@ impl ServedGuest {
         let task = tokio::spawn(async move {
             let outcome = outcome.await;
             watched.instances.ended(begun.elapsed(), &outcome.usage);
-            watched.ended(&outcome.end, &id, settled.client_is_gone());
+            watched.ended(&outcome.end, &id, settled.why_left());
             settled.ended(&outcome.end);
             outcome
         });
         let stop = Some(stop);
-        (answer, Watching { stop, fate, task })
+        let watching = Watching {
+            stop,
+            fate,
+            task,
+            deadline,
+        };
+        (answer, watching)
     }
 
     /// Waits for a place.
-    async fn enter(&self, since: Instant) -> Result<Permit> {
+    async fn enter(&self, since: Instant, deadline: Option<&Cancel>) -> Result<Permit> {
         let _span = spans::queue();
-        let arriving = Arriving::new(&self.requests, since);
+        let arriving = Arriving::new(&self.requests, since, deadline);
         let entered = self.admission.enter().await;
         arriving.entered();
         entered
@@ -429,12 +439,16 @@ impl ServedGuest {
     }
 
     /// Says how an instance ended, if that was not well.
-    fn ended(&self, end: &End, id: &RequestId, client_is_gone: bool) {
+    fn ended(&self, end: &End, id: &RequestId, left: Option<Ending>) {
         let (guest, request_id) = (&self.config.name, id.as_str());
         let text = match end {
             End::Exited(_) => return,
-            _ if client_is_gone => {
-                tracing::info!(guest, request_id, "stopped, its client went away");
+            _ if left.is_some() => {
+                let why = match left {
+                    Some(Ending::Timeout) => "the time of its request is up",
+                    _ => "its client went away",
+                };
+                tracing::info!(guest, request_id, "stopped, {why}");
                 return;
             }
             End::TimedOut(time) => {
@@ -457,11 +471,13 @@ impl ServedGuest {
     }
 }
 
-/// An instance that goes on, and is stopped when its client has gone.
+/// An instance that goes on, and is stopped when nobody waits for it any more.
 struct Watching {
     stop: Option<Stopper>,
     fate: Arc<Fate>,
     task: JoinHandle<Outcome>,
+    /// Of the request, where it has one of its own.
+    deadline: Option<Cancel>,
 }
 
 impl Watching {
@@ -505,7 +521,7 @@ impl Drop for Watching {
         if let Some(stop) = self.stop.take()
             && !self.task.is_finished()
         {
-            self.fate.left();
+            self.fate.left(why(self.deadline.as_ref()));
             stop.stop();
         }
     }

@@ -122,7 +122,7 @@ impl GuestModel {
         tokio::select! {
             biased;
             // If it is dropped, the instance is stopped.
-            outputs = self.guest.transform(&self.signature, inputs) => outputs,
+            outputs = self.guest.transform(&self.signature, inputs, cancel) => outputs,
             () = stopped.notified() => cancel.check().map(|()| Vec::new()),
         }
     }
@@ -157,6 +157,7 @@ mod tests {
     use crate::config::{EngineConfig, Grants, Limits};
     use crate::guest::Guest;
     use crate::serve::config::GuestConfig;
+    use crate::serve::counters::Ending;
     use crate::serve::guests::Guests;
 
     const MISFIT: &str = concat!(
@@ -284,6 +285,16 @@ mod tests {
                 .ask("pass", &Cancel::default())
                 .await
                 .expect("its turn");
+            let counted = |ending| misfit.guest.requests.count(ending);
+            while counted(Ending::Ok) < 1 + u64::from(!cancelled) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(counted(Ending::Timeout), 1, "the deadline's");
+            assert_eq!(
+                counted(Ending::Cancelled),
+                u64::from(!cancelled),
+                "the client's"
+            );
         }
     }
 }

@@ -67,7 +67,10 @@ fn infer(
         if whole && !value.shape.is_empty() {
             request.set_input_tensor_by_index(place, &to_openvino(value)?)?;
         } else if whole || model.get_input_by_name(name).is_ok() {
-            give(&mut request, name, value)?;
+            match give(&mut request, name, value) {
+                Err(_) if value.shape.is_empty() => return Ok(Err(no_rank_0())),
+                given => given?,
+            }
         }
     }
     request.infer()?;
@@ -100,6 +103,11 @@ fn give(
     Ok(())
 }
 
+/// What the crate says then is left over from an earlier failure.
+fn no_rank_0() -> Stopped {
+    Stopped::failed("the crate openvino has no tensors of rank 0".to_owned())
+}
+
 fn to_openvino(value: &Value) -> Result<Tensor, InferenceError> {
     let shape: Vec<i64> = value.shape.iter().map(|&size| size as i64).collect();
     let mut tensor = Tensor::new(element_of(value.dtype), &Shape::new(&shape)?)?;
@@ -120,7 +128,9 @@ fn from_openvino(tensor: &Tensor) -> Result<Result<Value, Stopped>, InferenceErr
             "an output of dtype {element}"
         ))));
     };
-    let shape = tensor.get_shape()?;
+    let Ok(shape) = tensor.get_shape() else {
+        return Ok(Err(no_rank_0()));
+    };
     let shape = shape
         .get_dimensions()
         .iter()

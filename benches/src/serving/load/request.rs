@@ -23,6 +23,19 @@ pub enum Protocol {
     Json,
     /// The same by gRPC, with binary tensors.
     Grpc,
+    /// A file as body, to the guest `classify-http`; the input's name is the file's path. The answer is its first class.
+    Photo,
+}
+
+/// What `classify-http` answers.
+#[derive(serde::Deserialize)]
+struct Classes {
+    classes: Vec<Class>,
+}
+
+#[derive(serde::Deserialize)]
+struct Class {
+    index: usize,
 }
 
 /// The model that requests are for.
@@ -51,7 +64,7 @@ impl Made {
     /// Request number `number`.
     ///
     /// # Errors
-    /// None that is known; JSON is written.
+    /// For a photo that cannot be read.
     pub fn new(protocol: Protocol, work: &Work, number: usize) -> anyhow::Result<Made> {
         let elements = work.shape.iter().product();
         let given = values(number, elements);
@@ -79,6 +92,13 @@ impl Made {
             }
             Protocol::Json => made.body = json(work, None, Some(given))?.into(),
             Protocol::Grpc => made.message = message(work, values)?,
+            Protocol::Photo => {
+                let photo = std::fs::read(&work.input);
+                made.path = "/".to_owned();
+                made.body = photo
+                    .with_context(|| format!("cannot read `{}`", work.input))?
+                    .into();
+            }
         }
         Ok(made)
     }
@@ -143,6 +163,14 @@ impl Answer<'_> {
             let text = std::str::from_utf8(body).ok();
             let place = text.and_then(|text| text.trim().parse().ok());
             return Ok(Answer::Place(place.context("expected a number")?));
+        }
+        if protocol == Protocol::Photo {
+            let answer: Classes = serde_json::from_slice(body)?;
+            let first = answer
+                .classes
+                .first()
+                .context("an answer without classes")?;
+            return Ok(Answer::Place(first.index));
         }
         let split = body.split_at_checked(json.unwrap_or(body.len()));
         let (json, binary) = split.context("a header longer than the body")?;
@@ -234,6 +262,9 @@ mod tests {
     fn answers_are_read() {
         let place = Answer::of_body(Protocol::Raw, b"17\n", None).expect("a place");
         assert_eq!(place.place(), Some(17));
+        let classes = br#"{"classes":[{"index":3,"label":"a"},{"index":1,"label":"b"}]}"#;
+        let place = Answer::of_body(Protocol::Photo, classes, None).expect("a class");
+        assert_eq!(place.place(), Some(3));
         let json =
             r#"{"model_name":"m","id":"1","outputs":[{"name":"y","shape":[2],"datatype":"FP32","#;
         let inside = format!("{json}\"data\":[0.5,1.5]}}]}}");
@@ -256,6 +287,7 @@ mod tests {
     fn what_is_no_answer_is_an_error() {
         for (protocol, body, json) in [
             (Protocol::Raw, &b"none"[..], None),
+            (Protocol::Photo, br#"{"classes":[]}"#, None),
             (Protocol::Rest, b"{}", Some(3)),
             (Protocol::Rest, br#"{"model_name":"m","outputs":[]}"#, None),
             (

@@ -2,7 +2,7 @@
 
 /// Free memory that stays at the end of one of the allocator's heaps, in bytes.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 64 << 20;
+const KEPT: libc::c_int = 8 << 20;
 
 /// The smallest buffer that is mapped and unmapped by itself, in bytes; the most that the allocator takes.
 #[cfg(target_env = "gnu")]

@@ -17,6 +17,10 @@ use crate::serve::guests::status;
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
 use crate::serve::v2::{binary, datatype, json};
 
+/// How many bytes of JSON, or of tensors that become JSON, are read and written on the thread of the network: about a
+/// millisecond.
+const MUCH: usize = 128 << 10;
+
 /// Some clients write what they leave out as `null`.
 #[derive(Deserialize)]
 struct RequestJson<'a> {
@@ -135,19 +139,39 @@ async fn run(
         let ready = entry.ready()?;
         let (head, body) = collect(state, request, started).await?;
         let reading = Instant::now();
-        let asked = read(head, &body)?;
+        let text = head.unwrap_or(body.len());
+        let asked = for_its_size(text, move || read(head, &body)).await?;
         entry.requests.read_inputs(reading.elapsed());
         let latest = deadline(state, started, asked.timeout);
         let outputs = infer(state, &ready, asked.inference, latest).await?;
         let writing = Instant::now();
-        let wanted = (asked.binary.as_slice(), asked.all_binary);
-        let response = respond(entry.name(), asked.id, outputs, wanted);
+        let (id, binary, all_binary) = (asked.id, asked.binary, asked.all_binary);
+        let values = outputs.iter().map(|(_, tensor)| tensor.byte_length());
+        let text = match all_binary {
+            true => 0,
+            false => values.sum(),
+        };
+        let name = entry.name().to_owned();
+        let write = move || respond(&name, id, outputs, (&binary, all_binary));
+        let response = for_its_size(text, write).await;
         entry.requests.wrote_outputs(writing.elapsed());
         response
     };
     let result = result.await;
     counted.ends(&result);
     result
+}
+
+/// Does what takes longer the more JSON there is: much of it where it keeps no other request waiting.
+async fn for_its_size<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if bytes <= MUCH {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(crate::threads::panicked()))
 }
 
 /// A request's body, and the length of the JSON in it.
