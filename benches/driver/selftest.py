@@ -135,7 +135,7 @@ def serves():
     about.update(processors=2, memory=8e9, load=0.5)
     many = {"inferences": 1_000_000, "wrong": 0, "steps": steps}
     pair = {side: report(side) for side in ("infer", "infer-photo")}
-    photo = {"work": "photo", "rounds": [{"loads": {"c1": pair}}] * 3, "loads": {"c1": "closed loop, 1 connection"}}
+    photo = {"work": "photo", "rounds": [{"loads": {"c1": pair}}] * 3, "loads": {"c1": "closed loop, 1 connection"}, "commit": "0"}
     return {"about": about, "rounds": 3, "seconds": 2.0, "works": found, "memory": many, "photo": photo}
 
 

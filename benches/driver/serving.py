@@ -271,7 +271,8 @@ def photo(places, environment, name, effort, say):
     finally:
         for one, _ in running:
             one.close()
-    return {"work": "photo", "rounds": measured, "loads": {load.name: load.title for load in closed}}
+    commit = machine.about(places, environment)["commit"]
+    return {"work": "photo", "rounds": measured, "loads": {load.name: load.title for load in closed}, "commit": commit}
 
 
 def value(results, work, load, side, figure):

@@ -87,7 +87,8 @@ def photo(results):
         for side in (plain, *photo_server(Places()).sides):
             against = dataclasses.replace(side, reference="infer")
             rows.append(("%s: %s" % (title, side.title), *figures(alone, "photo", load, against)))
-    return page.markdown(("load, server", *HEADS[1:5], "p50 in times of the guest's that takes a tensor", HEADS[6]), rows)
+    table = page.markdown(("load, server", *HEADS[1:5], "p50 in times of the guest's that takes a tensor", HEADS[6]), rows)
+    return "%d rounds, commit %s.\n\n%s" % (len(found["rounds"]), found["commit"], table)
 
 
 def plot(results):

@@ -161,6 +161,27 @@ fn a_client_that_goes_away_stops_its_guest() {
 }
 
 #[test]
+fn guests_that_loop_leave_the_network_free() {
+    // Far more than the runtime has threads.
+    const LOOPS: u64 = 24;
+    let server = serve(&["--timeout", "1h", "--max-instances", "32"]);
+    let looping: Vec<TcpStream> = (0..LOOPS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.http).expect("it listens");
+            write!(stream, "GET /loop HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+            stream
+        })
+        .collect();
+    wait_for("they run", || instances(&server) >= LOOPS);
+    for _ in 0..10 {
+        assert_eq!(server.get("/v2/health/ready").status, 200);
+        well(&server);
+    }
+    drop(looping);
+    wait_for("all are stopped", || instances(&server) == 0);
+}
+
+#[test]
 fn who_does_not_fit_is_refused_at_once() {
     let server = serve(&[
         "--max-instances",
