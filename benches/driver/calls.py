@@ -19,36 +19,33 @@ def measure(places, work, environment, rounds, say):
     try:
         for side in sides(places, work):
             workers.append(Worker(side, environment))
-        checksums, times, processors = {}, [], []
+        checksums, times = {}, []
         # The first round opens models and is not counted.
         for number in range(rounds + 1):
             say("%s: round %d of %d" % (work.name, number, rounds))
-            measured, processor = one_round(work, workers, number, checksums)
+            measured = one_round(work, workers, number, checksums)
             if number:
                 times.append(measured)
-                processors.append(processor)
     finally:
         for worker in workers:
             worker.close()
-    return result(work, [worker.side for worker in workers], checksums, (times, processors))
+    return result(work, [worker.side for worker in workers], checksums, times)
 
 
 def one_round(work, workers, number, checksums):
     shuffled = sorted(workers, key=lambda worker: worker.side.name)
     random.Random(SEED + number).shuffle(shuffled)
-    measured, processor = {}, {}
+    measured = {}
     for worker in shuffled:
         side = worker.side
-        checksum, measured[side.name], taken = worker.ask(work.order(side.model))
-        processor[side.name] = [taken]
+        checksum, measured[side.name] = worker.ask(work.order(side.model))
         before = checksums.setdefault(side.name, checksum)
         if before != checksum:
             raise Failure("%s, %s: the answer changed from %s to %s" % (work.name, side.title, before, checksum))
-    return measured, processor
+    return measured
 
 
-def result(work, all_sides, checksums, measured):
-    times, processors = measured
+def result(work, all_sides, checksums, times):
     rows = []
     for side in all_sides:
         row = {
@@ -61,9 +58,6 @@ def result(work, all_sides, checksums, measured):
             "over": per_round(times, side.name, side.reference, lambda a, b: a - b),
             "answer": checksums[side.name],
         }
-        if not work.copies:
-            # The kernel's books are behind by up to a tick, which is nothing beside a network.
-            row["processor"] = per_round(processors, side.name, side.reference, lambda a, b: a / b)
         if work.copies and work.output_bytes >= LARGE and not side.helper:
             row["copies"] = spread([copies(measured, side) for measured in times])
         rows.append(row)

@@ -74,13 +74,12 @@ def network_table(result):
     names = titles(result)
     rows = []
     for row in result["rows"]:
-        shown = processor = held = same = ""
+        shown = held = same = ""
         if row["reference"] != row["side"]:
             shown, held = with_spread(row["ratio"], ratio), names[row["reference"]]
-            processor = with_spread(row["processor"], ratio)
             same = "yes" if row["agrees"] else "no"
-        rows.append((row["title"], with_spread(row["nanoseconds"], time), shown, processor, same, held))
-    heads = ("side", "a call", "in times of its reference", "the same in processor time", "same bits", "held against")
+        rows.append((row["title"], with_spread(row["nanoseconds"], time), shown, same, held))
+    heads = ("side", "a call", "in times of its reference", "same bits", "held against")
     return "### %s\n%s" % (result["title"], markdown(heads, rows))
 
 

@@ -67,7 +67,7 @@ def fake_calls(work, rounds):
     over = {"native": 0, "copy": -9000, "infer-component": 3000, "wasmtime-preview1": 50_000}
     all_sides = sides(Places(), work)
     times = [{side.name: [10_000 + number + over.get(side.name, 1000)] for side in all_sides} for number in range(rounds)]
-    return calls.result(work, all_sides, {side.name: "0" for side in all_sides}, (times, times))
+    return calls.result(work, all_sides, {side.name: "0" for side in all_sides}, times)
 
 
 def made_up(all_works):

@@ -89,28 +89,13 @@ class Worker:
         self.rest = b""
 
     def ask(self, order):
-        """The checksum of the answer, the samples in nanoseconds, the first one left out, and the processor time that the
-        process took for a call of the order, the first ones among them."""
-        before = self.processor_time()
+        """The checksum of the answer and the samples in nanoseconds, the first one left out."""
         try:
             self.process.stdin.write(order.encode() + b"\n")
         except BrokenPipeError:
             self.ended()
         checksum, *samples = self.line().split()
-        took = self.processor_time() - before
-        calls = len(samples) * int(order.rsplit(" ", 1)[1])
-        return checksum, [int(sample) for sample in samples][1:], took / calls
-
-    def processor_time(self):
-        """Nanoseconds for which the threads of the process have run, those that have ended left out."""
-        tasks, ran = "/proc/%d/task" % self.process.pid, 0
-        for task in os.listdir(tasks):
-            try:
-                with open("%s/%s/schedstat" % (tasks, task), encoding="ascii") as file:
-                    ran += int(file.read().split()[0])
-            except OSError:
-                continue
-        return ran
+        return checksum, [int(sample) for sample in samples][1:]
 
     def line(self):
         end = time.monotonic() + PATIENCE
