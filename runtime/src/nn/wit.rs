@@ -353,10 +353,7 @@ fn compute(
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    let named = taken(host, inputs)?;
-    let Host { wasi, nn, .. } = &mut *host;
-    let context = wasi.ctx().table.get_mut(context)?;
-    let inputs = arrange(context.model().signature(), named);
+    let (nn, context, inputs) = asked(host, context, inputs)?;
     let computed = inputs.and_then(|inputs| nn.compute(context, inputs));
     let model = context.model().clone();
     answered(host, &model, computed)
@@ -368,10 +365,8 @@ async fn compute_elsewhere(
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    let named = taken(host, inputs)?;
-    let Host { wasi, nn, .. } = &mut *host;
-    let context = wasi.ctx().table.get_mut(context)?;
-    let computed = match arrange(context.model().signature(), named) {
+    let (nn, context, inputs) = asked(host, context, inputs)?;
+    let computed = match inputs {
         Ok(inputs) => nn.compute_elsewhere(context, inputs).await,
         Err(error) => Err(error),
     };
@@ -379,16 +374,27 @@ async fn compute_elsewhere(
     answered(host, &model, computed)
 }
 
+/// A call's context and its inputs in the model's order.
+type Asked<'host> = (
+    &'host NnState,
+    &'host mut GuestContext,
+    Result<Vec<Held>, Error>,
+);
+
 /// Takes a guest's inputs: they are the host's from here on, whatever comes of the call.
-fn taken(
-    host: &mut Host,
+fn asked<'host>(
+    host: &'host mut Host,
+    context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
-) -> wasmtime::Result<Vec<(String, GuestTensor)>> {
+) -> wasmtime::Result<Asked<'host>> {
     let mut named = Vec::with_capacity(inputs.len());
     for (name, tensor) in inputs {
         named.push((name, host.ctx().table.delete(tensor)?));
     }
-    Ok(named)
+    let Host { wasi, nn, .. } = host;
+    let context = wasi.ctx().table.get_mut(context)?;
+    let inputs = arrange(context.model().signature(), named);
+    Ok((nn, context, inputs))
 }
 
 /// What the guest gets of a call.
