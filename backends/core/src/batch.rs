@@ -52,6 +52,14 @@ pub fn run_batch(
     if calls.len() > 1 && run_joined(calls, &mut run).is_ok() {
         return;
     }
+    run_each(calls, run);
+}
+
+/// Runs calls one after the other, for engines that have nothing from running them together.
+pub fn run_each(
+    calls: &mut [Call],
+    mut run: impl FnMut(&[Tensor], &Cancel) -> Result<Vec<Tensor>>,
+) {
     for call in calls {
         let ran = call.cancel.check();
         call.result = Some(ran.and_then(|()| run(&call.inputs, &call.cancel)));

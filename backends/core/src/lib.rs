@@ -24,7 +24,7 @@ pub use backend::{
     Arithmetic, Backend, Call, Device, DeviceInfo, Encoding, Graph, LoadOptions, LoadRequest,
     Performance, Placement, Precision, Probe, Session, Source,
 };
-pub use batch::{fit_together, rows, run_batch};
+pub use batch::{fit_together, rows, run_batch, run_each};
 pub use cancel::{Cancel, Hook};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result, clip, clip_to};

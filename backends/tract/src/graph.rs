@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use infer_core::{
     Arithmetic, Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session,
-    SharedDimension, Signature, Tensor, run_batch,
+    SharedDimension, Signature, Tensor, run_batch, run_each,
 };
 use tract_onnx::pb::ValueInfoProto;
 use tract_onnx::prelude::*;
@@ -13,24 +13,21 @@ use tract_onnx::tract_core::plan::{SimpleState, eval};
 use tract_onnx::tract_hir::internal::{IntoTValue, SymbolValues, TDim, format_err};
 
 use crate::convert::{from_tract, to_tract};
-use crate::limits::Sizes;
 use crate::load::{flat, symbols};
+use crate::plans::{Plan, Plans};
 
-type Plan = Arc<TypedRunnableModel>;
 type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 /// A model, optimised and planned.
 pub(crate) struct TractGraph {
-    plan: Plan,
+    plans: Arc<Plans>,
     signature: Signature,
-    sizes: Arc<Sizes>,
 }
 
 impl TractGraph {
-    pub(crate) fn new(plan: Plan, signature: Signature) -> TractGraph {
+    pub(crate) fn new(plans: Plans, signature: Signature) -> TractGraph {
         TractGraph {
-            sizes: Arc::new(Sizes::of(plan.model())),
-            plan,
+            plans: Arc::new(plans),
             signature,
         }
     }
@@ -56,49 +53,49 @@ impl Graph for TractGraph {
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
-        let state = self
-            .plan
-            .spawn()
-            .map_err(|e| failed("tract could not make a session", e))?;
         Ok(Box::new(TractSession {
-            state,
-            sizes: self.sizes.clone(),
+            plans: self.plans.clone(),
+            planned: None,
         }))
     }
 }
 
 struct TractSession {
+    plans: Arc<Plans>,
+    planned: Option<Planned>,
+}
+
+/// The plan of the last run, and the state that its runs are made in.
+struct Planned {
+    plan: Arc<Plan>,
     state: State,
-    sizes: Arc<Sizes>,
 }
 
 impl Session for TractSession {
     fn run(&mut self, calls: &mut [Call]) {
-        run_batch(calls, |inputs, cancel| self.run_one(inputs, cancel));
+        match &*self.plans {
+            Plans::Any(_) => run_batch(calls, |inputs, cancel| self.run_one(inputs, cancel)),
+            // Together they would need a plan for each size of a batch.
+            Plans::ByShapes(_) => run_each(calls, |inputs, cancel| self.run_one(inputs, cancel)),
+        }
     }
 
     fn reset(&mut self) -> Result<()> {
-        if self.state.turn_state.values.is_empty() {
-            // No run has got as far as its first value; tract's own reset takes that for impossible.
-            self.state.turn_state.resolved_symbols = SymbolValues::default();
-            return Ok(());
-        }
-        self.state
-            .reset_turn()
-            .map_err(|e| failed("tract could not reset a session", e))
+        self.planned.as_mut().map_or(Ok(()), Planned::reset)
     }
 }
 
 impl TractSession {
     fn run_one(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
         cancel.check()?;
+        let planned = self.planned(inputs, cancel)?;
         let inputs = inputs
             .iter()
             .map(|tensor| to_tract(tensor).map(Into::into))
             .collect::<Result<_>>()?;
-        let outputs = self.run_plan(inputs, cancel);
+        let outputs = planned.run(inputs, cancel);
         // The values of this run must not reach the next one.
-        self.reset()?;
+        planned.reset()?;
         match outputs {
             Ok(outputs) => outputs.into_iter().map(from_tract).collect(),
             Err(error) => {
@@ -108,8 +105,25 @@ impl TractSession {
         }
     }
 
-    fn run_plan(&mut self, inputs: TVec<TValue>, cancel: &Cancel) -> TractResult<TVec<TValue>> {
-        let sizes = &self.sizes;
+    fn planned(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<&mut Planned> {
+        let plan = self.plans.plan(inputs, cancel)?;
+        let planned = match self.planned.take() {
+            Some(planned) if Arc::ptr_eq(&planned.plan, &plan) => planned,
+            _ => Planned::new(plan)?,
+        };
+        Ok(self.planned.insert(planned))
+    }
+}
+
+impl Planned {
+    fn new(plan: Arc<Plan>) -> Result<Planned> {
+        let state = plan.runnable.spawn();
+        let state = state.map_err(|e| failed("tract could not make a session", e))?;
+        Ok(Planned { plan, state })
+    }
+
+    fn run(&mut self, inputs: TVec<TValue>, cancel: &Cancel) -> TractResult<TVec<TValue>> {
+        let sizes = &self.plan.sizes;
         self.state.set_inputs(inputs)?;
         self.state
             .exec_plan_with_eval(|context, state, node, inputs| {
@@ -126,6 +140,17 @@ impl TractSession {
             .into_iter()
             .map(|value| with_numbers(value, symbols))
             .collect()
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        if self.state.turn_state.values.is_empty() {
+            // No run has got as far as its first value; tract's own reset takes that for impossible.
+            self.state.turn_state.resolved_symbols = SymbolValues::default();
+            return Ok(());
+        }
+        self.state
+            .reset_turn()
+            .map_err(|e| failed("tract could not reset a session", e))
     }
 }
 

@@ -1,9 +1,9 @@
 //! infer's embedded backend: ONNX and TensorFlow Lite models on the CPU by tract, in pure Rust.
 //!
-//! [`Tract`] reads a model (`load`), refuses what tract cannot run or is known to answer wrongly
-//! (`refuse`), and runs it node by node so that a cancel is seen between nodes (`graph`); tensors
-//! cross in `convert`. One model holds one copy of its weights; each session holds only the values
-//! of the run in progress.
+//! [`Tract`] reads a model (`load`, `reading`), refuses what tract cannot run or is known to answer wrongly
+//! (`refuse`), plans it (`plans`), and runs it node by node so that a cancel is seen between nodes
+//! (`graph`); tensors cross in `convert`. All sessions share a model's weights; each holds only the
+//! values of the run in progress.
 
 mod convert;
 mod graph;
@@ -11,6 +11,8 @@ mod limits;
 mod lite;
 mod load;
 mod operators;
+mod plans;
+mod reading;
 mod reductions;
 mod refuse;
 mod repair;

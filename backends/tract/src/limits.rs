@@ -181,11 +181,12 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
         .iter()
         .map(|dimension| dimension.to_usize().ok())
         .collect();
-    ensure!(
-        known.as_ref().is_none_or(|known| fits(size, known)),
-        "a tensor of {shape:?} has more than {LARGEST} bytes"
-    );
-    Ok(())
+    if known.as_ref().is_none_or(|known| fits(size, known)) {
+        return Ok(());
+    }
+    let message =
+        format!("it would compute a tensor of {shape:?}, which has more than {LARGEST} bytes");
+    Err(Error::new(ErrorKind::TooLarge, message).into())
 }
 
 /// tract works on expressions by recursion, which does not end when a factor overflows, and multiplies
@@ -193,11 +194,13 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
 fn check_expression(dimension: &TDim) -> TractResult<()> {
     let mut parts = 0;
     let fits = count(dimension, 0, &mut parts);
-    ensure!(
-        fits,
-        "a dimension that is an expression of more than {MOST_PARTS} parts or {DEEPEST_PART} levels"
+    if fits {
+        return Ok(());
+    }
+    let message = format!(
+        "tract cannot run the model: a dimension is an expression of more than {MOST_PARTS} parts or {DEEPEST_PART} levels"
     );
-    Ok(())
+    Err(Error::new(ErrorKind::UnsupportedOperation, message).into())
 }
 
 /// Whether an expression is small enough; stops as soon as it is not.

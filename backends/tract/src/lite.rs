@@ -44,6 +44,7 @@ pub(crate) fn read(mut bytes: &[u8]) -> Result<(TypedModel, Declared)> {
         inputs: graph.names(&graph.inputs),
         outputs: graph.names(&graph.outputs),
         shared: Vec::new(),
+        infos: None,
     };
     Ok((model, declared))
 }

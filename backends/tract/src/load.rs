@@ -1,8 +1,8 @@
 //! From the bytes of a model to a plan that tract can run.
 //!
 //! Steps: map or take the bytes; decode; check what tract would answer badly (`refuse`, `lite`); let tract
-//! parse, type and optimise; take the signature from tract, which knows better than the file's own
-//! declarations of outputs.
+//! parse, type and simplify; take the signature from tract, which knows better than the file's own
+//! declarations of outputs; plan (`plans`).
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,6 +14,7 @@ use infer_core::{
     Cancel, Encoding, Error, ErrorKind, Graph, LoadRequest, Result, SharedDimension, Signature,
     Source, TensorInfo,
 };
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimensionValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
@@ -21,14 +22,22 @@ use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
 use crate::graph::{TractGraph, shared_dimensions};
+use crate::plans::{Plan, Plans};
+use crate::reading::{Reading, Unread, simplify};
 use crate::{limits, lite, refuse, repair, rewrite, structure};
 
 /// Loads a model from its one part.
 pub(crate) fn load(request: &LoadRequest, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
     let (bytes, folder) = read(request)?;
     if request.encoding == Encoding::TensorFlowLite {
-        let (typed, declared) = lite::read(&bytes)?;
-        return finish(typed, &declared, cancel);
+        let (mut typed, declared) = lite::read(&bytes)?;
+        simplify(&mut typed, cancel)?;
+        let signature = declared.signature(&typed)?;
+        let plan = Plan::of(typed, cancel)?;
+        return Ok(Arc::new(TractGraph::new(
+            Plans::Any(Arc::new(plan)),
+            signature,
+        )));
     }
     let proto = parse_bytes(&bytes)?;
     drop(bytes);
@@ -48,44 +57,28 @@ pub(crate) fn load_model(
     refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
     let declared = Declared::of(graph);
     rewrite::rewrite(&mut proto)?;
-    let graph = graph_of(&proto)?;
-
-    let mut parsed = onnx
+    let parsed = onnx
         .parse(&proto, folder)
         .map_err(|e| rejected("parse", e))?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(not_onnx(&format!("nothing computes `{name}`")));
     }
-    cancel.check()?;
-    parsed
-        .model
-        .analyse(false)
-        .map_err(|e| rejected("work out the types of", e))?;
-    refuse::check_typed(&proto, graph, &parsed)?;
-    cancel.check()?;
-    let mut typed = parsed
-        .model
-        .into_typed()
-        .map_err(|e| rejected("work out the types of", e))?;
-    repair::put_right(&mut typed);
-    finish(typed, &declared, cancel)
+    let reading = Reading::new(parsed, proto)?;
+    let (signature, simplified) = match reading.for_any_shapes(cancel) {
+        Ok(simplified) => (declared.signature(&simplified)?, Some(simplified)),
+        Err(Unread::SoFar(error)) if reading.is_open() => (declared.by_file().ok_or(error)?, None),
+        Err(unread) => return Err(unread.into()),
+    };
+    let plans = match simplified {
+        Some(simplified) if !(reading.is_open() && reading.convolves()) => {
+            Plans::Any(Arc::new(Plan::of(simplified, cancel)?))
+        }
+        _ => Plans::by_shapes(reading),
+    };
+    Ok(Arc::new(TractGraph::new(plans, signature)))
 }
 
-/// From a model that is typed and put right to a plan.
-fn finish(mut typed: TypedModel, declared: &Declared, cancel: &Cancel) -> Result<Arc<dyn Graph>> {
-    cancel.check()?;
-    typed.declutter().map_err(|e| rejected("simplify", e))?;
-    refuse::check_simplified(&typed)?;
-    cancel.check()?;
-    typed.optimize().map_err(|e| rejected("optimise", e))?;
-    cancel.check()?;
-    limits::check(&typed)?;
-    let signature = declared.signature(&typed)?;
-    let plan = typed.into_runnable().map_err(|e| rejected("plan", e))?;
-    Ok(Arc::new(TractGraph::new(plan, signature)))
-}
-
-fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
+pub(crate) fn graph_of(proto: &ModelProto) -> Result<&GraphProto> {
     proto
         .graph
         .as_ref()
@@ -138,12 +131,19 @@ pub(crate) struct Declared {
     pub(crate) inputs: Vec<String>,
     pub(crate) outputs: Vec<String>,
     pub(crate) shared: Vec<SharedDimension>,
+    /// What it says of each input and each output, where it says the dtype and the rank of all.
+    pub(crate) infos: Option<[Vec<TensorInfo>; 2]>,
 }
 
 impl Declared {
     fn of(graph: &GraphProto) -> Declared {
         let inputs = input_declarations(graph);
+        let infos = |values: &mut dyn Iterator<Item = &ValueInfoProto>| -> Option<Vec<TensorInfo>> {
+            values.map(declared_info).collect()
+        };
+        let ends = infos(&mut inputs.iter().copied()).zip(infos(&mut graph.output.iter()));
         Declared {
+            infos: ends.map(|(inputs, outputs)| [inputs, outputs]),
             inputs: inputs.iter().map(|input| input.name.clone()).collect(),
             outputs: graph
                 .output
@@ -152,6 +152,17 @@ impl Declared {
                 .collect(),
             shared: shared_dimensions(&inputs),
         }
+    }
+
+    /// By the file alone.
+    fn by_file(self) -> Option<Signature> {
+        let [inputs, outputs] = self.infos?;
+        Some(Signature {
+            inputs,
+            outputs,
+            stateful: false,
+            shared: self.shared,
+        })
     }
 
     fn signature(&self, model: &TypedModel) -> Result<Signature> {
@@ -191,6 +202,21 @@ fn infos(names: &[String], model: &TypedModel, outlets: &[OutletId]) -> Result<V
             })
         })
         .collect()
+}
+
+fn declared_info(value: &ValueInfoProto) -> Option<TensorInfo> {
+    let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    let dtype = DatumType::try_from(DataType::try_from(tensor.elem_type).ok()?).ok()?;
+    let dimensions = tensor.shape.as_ref()?.dim.iter();
+    let dimensions = dimensions.map(|dimension| match dimension.value {
+        Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok(),
+        _ => None,
+    });
+    Some(TensorInfo {
+        name: value.name.clone(),
+        dtype: dtype_of(dtype)?,
+        dimensions: dimensions.collect(),
+    })
 }
 
 /// The graph's inputs that a caller gives: an initialiser of the same name is a default value.
@@ -250,6 +276,11 @@ fn not_onnx(why: &str) -> Error {
 }
 
 pub(crate) fn rejected(step: &str, error: TractError) -> Error {
+    let error = match error.downcast::<Error>() {
+        // A limit of ours.
+        Ok(error) => return error,
+        Err(error) => error,
+    };
     Error::new(
         ErrorKind::UnsupportedOperation,
         format!("tract could not {step} the model"),

@@ -4,6 +4,7 @@
 mod lite;
 mod model;
 mod numbers;
+mod shapes;
 mod values;
 
 use infer_core::{Call, Cancel, Error, ErrorKind, Tensor};

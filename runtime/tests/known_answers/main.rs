@@ -42,7 +42,7 @@ const TRACT_TENSORFLOW: &str = "no backend reads models of encoding `tensorflow`
 const TRACT_IR: &str = "no backend reads models of encoding `openvino`: tract reads onnx";
 
 /// Everything that is refused; whatever is not listed must run, and what is listed must not.
-const REFUSED: [Refusal; 14] = [
+const REFUSED: [Refusal; 10] = [
     refusal("onnxruntime", "efficientnet-lite0-ir", ORT_IR),
     refusal("onnxruntime", "efficientnet-lite0-tf", ORT_TENSORFLOW),
     refusal("onnxruntime", "efficientnet-lite0-tflite", ORT_LITE),
@@ -60,26 +60,6 @@ const REFUSED: [Refusal; 14] = [
         "tract",
         "silero-vad-rate",
         "tract would run `Slice` wrongly: it ignores `steps` where `starts` or `ends` are computed",
-    ),
-    refusal(
-        "tract",
-        "pp-ocrv4-det",
-        "tract could not work out the types of the model: Failed analyse for node #667 \"p2o.Concat.0\"",
-    ),
-    refusal(
-        "tract",
-        "pp-ocrv4-cls",
-        "tract could not work out the types of the model: Translating node #0 \"x\" Source",
-    ),
-    refusal(
-        "tract",
-        "pp-ocrv4-rec",
-        "tract could not work out the types of the model: Translating node #0 \"x\" Source",
-    ),
-    refusal(
-        "tract",
-        "magika-dynamic",
-        "tract could not work out the types of the model: Translating node #12",
     ),
 ];
 

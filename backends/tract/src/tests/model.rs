@@ -94,7 +94,12 @@ impl Model {
         self
     }
 
-    pub(super) fn load(mut self) -> Result<Arc<dyn Graph>> {
+    pub(super) fn load(self) -> Result<Arc<dyn Graph>> {
+        let proto = self.proto();
+        run_engine("tract", || load_model(proto, None, &Cancel::default()))
+    }
+
+    pub(super) fn proto(mut self) -> ModelProto {
         for name in self
             .graph
             .node
@@ -110,12 +115,11 @@ impl Model {
             domain: String::new(),
             version: self.opset,
         }];
-        let proto = ModelProto {
+        ModelProto {
             opset_import,
             graph: Some(self.graph),
             ..Default::default()
-        };
-        run_engine("tract", || load_model(proto, None, &Cancel::default()))
+        }
     }
 }
 
