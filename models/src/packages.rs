@@ -39,6 +39,12 @@ impl Package {
         check_sha256(&self.file, &self.sha256)
     }
 
+    /// The command that brings this wheel on any machine with Python and network.
+    pub fn command(&self) -> String {
+        let (options, name, version) = (self.choice().join(" "), &self.name, &self.version);
+        format!("python3 -m pip download --no-deps --only-binary=:all: {options} {name}=={version}")
+    }
+
     /// pip's options that choose this wheel whatever Python and platform pip itself has.
     fn choice(&self) -> Vec<String> {
         let tags: Vec<&str> = self.file.trim_end_matches(".whl").rsplit('-').collect();

@@ -118,14 +118,11 @@ impl Installation<'_> {
                 wheels.push((package, Some(file.as_path())));
             }
         }
-        let missing: Vec<String> = self
-            .needed()
-            .filter(|package| !wheels.iter().any(|(given, _)| given == package))
-            .map(|package| format!("`{}`", package.wheel.file))
-            .collect();
+        let is_given = |package: &&EnginePackage| wheels.iter().any(|(given, _)| given == package);
+        let missing: Vec<&EnginePackage> = self.needed().filter(|p| !is_given(p)).collect();
         match missing.is_empty() {
             true => Ok(wheels),
-            false => Err(self.missing(&missing.join(", "))),
+            false => Err(self.missing(&missing)),
         }
     }
 
@@ -164,14 +161,23 @@ impl Installation<'_> {
             wanted.join(", "),
             file.display()
         );
-        Error::new(ErrorKind::InvalidArgument, message)
+        let engine = self.manifest.packages.first().into_iter();
+        Error::new(ErrorKind::InvalidArgument, message).with_hint(elsewhere(engine))
     }
 
-    fn missing(&self, files: &str) -> Error {
+    fn missing(&self, packages: &[&EnginePackage]) -> Error {
         let name = &self.manifest.name;
-        let message = format!("engine `{name}` needs other wheels too: {files}");
-        let hint = "give every file after --from; pip downloads them on a machine with network";
-        Error::new(ErrorKind::NotFound, message).with_hint(hint)
+        let files: Vec<String> = packages
+            .iter()
+            .map(|package| format!("`{}`", package.wheel.file))
+            .collect();
+        let message = format!(
+            "engine `{name}` needs other wheels too: {}",
+            files.join(", ")
+        );
+        let hint = elsewhere(packages.iter().copied());
+        Error::new(ErrorKind::NotFound, message)
+            .with_hint(format!("give every file after --from; {hint}"))
     }
 
     /// Whether everything is there with the right content.
@@ -328,6 +334,13 @@ fn keep_only_packages(work: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How wheels are brought by a machine that has a network.
+fn elsewhere<'a>(packages: impl Iterator<Item = &'a EnginePackage>) -> String {
+    let commands = packages.map(|package| format!("`{}`", package.wheel.command()));
+    let commands: Vec<String> = commands.collect();
+    format!("on a machine with network: {}", commands.join("; "))
 }
 
 /// Fails where no wheels are known for this kind of machine.

@@ -184,6 +184,8 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
     if known.as_ref().is_none_or(|known| fits(size, known)) {
         return Ok(());
     }
+    let negative = |dimension: &TDim| dimension.to_i64().is_ok_and(|dimension| dimension < 0);
+    ensure!(!shape.iter().any(negative), "a tensor of {shape:?}");
     let message =
         format!("it would compute a tensor of {shape:?}, which has more than {LARGEST} bytes");
     Err(Error::new(ErrorKind::TooLarge, message).into())
