@@ -36,6 +36,8 @@ pub struct ServeConfig {
     pub limits: ServerLimits,
     /// Whether each request gets a line in the log, target `infer::access`.
     pub access_log: bool,
+    /// Called when a model was loaded or taken away, on that thread, for a program that gives freed memory back.
+    pub after_change: fn(),
 }
 
 /// A certificate chain and its private key, in PEM.

@@ -138,7 +138,7 @@ impl Server {
         let repository = Repository::new(
             engine,
             (backends, ModelStore::from_environment()?),
-            &config.models,
+            &config,
             guests.all(),
         )?;
         let state = Arc::new(State {

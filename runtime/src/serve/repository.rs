@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::guest::Role;
 use crate::registry::Registry;
 use crate::scheduler::{Counters, Statistics};
-use crate::serve::config::ModelConfig;
+use crate::serve::config::{ModelConfig, ServeConfig};
 use crate::serve::counters::Requests;
 use crate::serve::guests::ServedGuest;
 use crate::serve::served::{GUEST_PLATFORM, Served};
@@ -29,6 +29,7 @@ pub(crate) struct Repository {
     views: Vec<Arc<View>>,
     /// Held while the models are changed.
     changing: Mutex<()>,
+    after_change: fn(),
 }
 
 /// A model that the server was given, whether or not it is loaded.
@@ -142,11 +143,11 @@ impl Repository {
     pub(crate) fn new(
         engine: Engine,
         (backends, store): (Arc<Backends>, ModelStore),
-        models: &[ModelConfig],
+        config: &ServeConfig,
         guests: &[Arc<ServedGuest>],
     ) -> Result<Repository> {
         let mut entries: Vec<Entry> = Vec::new();
-        for config in models {
+        for config in &config.models {
             // A model that cannot be found yet may come, under the name that it was given.
             let name = match (config.reference.resolve(&store), &config.reference.name) {
                 (Ok(files), _) => files.name,
@@ -174,6 +175,7 @@ impl Repository {
             entries,
             views: guests.iter().map(|guest| guest.view.clone()).collect(),
             changing: Mutex::default(),
+            after_change: config.after_change,
         };
         repository.change_views();
         Ok(repository)
@@ -223,7 +225,9 @@ impl Repository {
         match self.loaded(entry) {
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
+                drop(before);
                 self.change_views();
+                (self.after_change)();
                 Ok(())
             }
             Err(error) => {
@@ -245,6 +249,7 @@ impl Repository {
         let _changing = self.changing();
         entry.set(Stage::Unloaded);
         self.change_views();
+        (self.after_change)();
         Ok(())
     }
 

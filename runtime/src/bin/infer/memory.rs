@@ -22,6 +22,18 @@ pub(crate) fn keep() {
     }
 }
 
+/// Gives the kernel what loading models has freed, which lies between what is in use.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "the C library is called")]
+pub(crate) fn give_back() {
+    // SAFETY: it takes a number, and locks the heaps itself.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Other C libraries have no such setting.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn keep() {}
+
+/// Nor this.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back() {}

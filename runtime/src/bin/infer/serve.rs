@@ -175,6 +175,7 @@ fn config(
             ..limits
         },
         access_log: serving.access_log || server.access_log.unwrap_or(false),
+        after_change: memory::give_back,
     })
 }
 
