@@ -1,5 +1,6 @@
 //! What an embedder says about engines and instances: plain values, no command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub struct Grants {
     pub devices: Vec<Device>,
     /// The engine for models that it loads itself, and how they run there; of the devices it chooses one.
     pub engine: Selection,
+    /// The level of its calls of models that have levels; the model's default where absent.
+    pub priority: Option<NonZeroU32>,
 }
 
 /// A folder that a guest may reach.

@@ -52,4 +52,4 @@ pub use guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
 pub use nn::usage::Usage;
 pub use open::open_model;
 pub use registry::{DEFAULT_NAME, Model, Registry};
-pub use scheduler::{Batching, Scheduling, Statistics};
+pub use scheduler::{Batching, Priorities, Scheduling, Statistics};

@@ -8,7 +8,7 @@ use infer_models::Model as ModelFiles;
 
 use crate::engine::Engine;
 use crate::nn::info;
-use crate::scheduler::{Counters, Scheduler, Scheduling, Statistics};
+use crate::scheduler::{Asker, Counters, Scheduler, Scheduling, Statistics};
 
 /// The name that portable guests ask for.
 pub const DEFAULT_NAME: &str = "default";
@@ -78,9 +78,19 @@ impl Model {
         inputs: Vec<(String, Tensor)>,
         cancel: &Cancel,
     ) -> Result<Vec<Tensor>> {
+        self.infer_for(engine, inputs, cancel.into()).await
+    }
+
+    /// [`Model::infer`] for somebody who may ask for a priority.
+    pub(crate) async fn infer_for(
+        &self,
+        engine: &Engine,
+        inputs: Vec<(String, Tensor)>,
+        asker: Asker<'_>,
+    ) -> Result<Vec<Tensor>> {
         let inputs = self.signature().arrange(inputs)?;
         self.scheduler
-            .run_elsewhere(engine.threads(), (inputs, cancel), &mut None)
+            .run_elsewhere(engine.threads(), (inputs, asker), &mut None)
             .await
     }
 

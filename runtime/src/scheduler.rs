@@ -1,8 +1,8 @@
 //! One model's sessions: who may run now, on what, and together with whom.
 //!
 //! A call runs on its caller's own thread, which the engine may block for long; for callers that must not block see
-//! `elsewhere`. Where all sessions are in use it waits its turn, first come first served; whoever ends a run hands its
-//! turn to the call that has waited longest. With batching on, whoever gets a turn takes the calls that wait and fit
+//! `elsewhere`. Where all sessions are in use it waits its turn, first come first served within its priority; whoever ends
+//! a run hands its turn to the call that is first. With batching on, whoever gets a turn takes the calls that wait and fit
 //! together, its own among them, and runs them as one. The queue is bounded.
 
 mod costs;
@@ -11,7 +11,7 @@ mod queue;
 mod statistics;
 mod trial;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub struct Scheduling {
     pub batching: Option<Batching>,
     /// How many calls may wait at one time; more are refused at once.
     pub queue: usize,
+    /// Which of the calls that wait go first; those that came first where absent.
+    pub priorities: Option<Priorities>,
 }
 
 impl Default for Scheduling {
@@ -39,6 +41,42 @@ impl Default for Scheduling {
         Scheduling {
             batching: None,
             queue: 1024,
+            priorities: None,
+        }
+    }
+}
+
+/// The levels of a model's calls: 1 goes before 2, whatever has waited longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Priorities {
+    /// The last level.
+    pub levels: NonZeroU32,
+    /// That of calls that ask for none, or for one that there is not.
+    pub default: NonZeroU32,
+}
+
+impl Priorities {
+    /// Levels from 1 on, the middle one for calls that ask for none.
+    pub fn new(levels: NonZeroU32) -> Priorities {
+        Priorities {
+            levels,
+            default: levels.div_ceil(NonZeroU32::MIN.saturating_add(1)),
+        }
+    }
+}
+
+/// Who calls: how it is stopped, and which level it asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) priority: Option<NonZeroU32>,
+}
+
+impl<'a> From<&'a Cancel> for Asker<'a> {
+    fn from(cancel: &'a Cancel) -> Asker<'a> {
+        Asker {
+            cancel,
+            priority: None,
         }
     }
 }
@@ -58,6 +96,7 @@ pub(crate) struct Scheduler {
     graph: Arc<dyn Graph>,
     stateful: bool,
     batching: Option<Batching>,
+    priorities: Option<Priorities>,
     state: Mutex<State>,
     counters: Arc<Counters>,
     costs: Costs,
@@ -89,6 +128,7 @@ impl Scheduler {
             engine,
             stateful: graph.signature().stateful,
             batching: scheduling.batching,
+            priorities: scheduling.priorities,
             state: Mutex::new(State {
                 turns: graph.concurrency().max(1),
                 idle: Vec::new(),
@@ -133,16 +173,17 @@ impl Scheduler {
     ///
     /// # Errors
     /// Those of the engine; `Busy` where too many wait; `Timeout` when cancelled.
-    pub(crate) fn run(
+    pub(crate) fn run<'a>(
         &self,
         inputs: Vec<Tensor>,
-        cancel: &Cancel,
+        asker: impl Into<Asker<'a>>,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
+        let Asker { cancel, priority } = asker.into();
         cancel.check()?;
         let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
-        let result = match self.start(call, Caller::Sleeps) {
+        let result = match self.start(call, (Caller::Sleeps, self.level(priority))) {
             Start::Now(call, session) => {
                 let (result, session) = self.run_alone(call, session, own);
                 self.end_turn(session);
@@ -156,7 +197,15 @@ impl Scheduler {
         result
     }
 
-    fn start(&self, call: Call, caller: Caller) -> Start {
+    /// The level of a call that asks for this one.
+    fn level(&self, priority: Option<NonZeroU32>) -> u32 {
+        self.priorities.map_or(0, |priorities| {
+            let asked = priority.filter(|level| *level <= priorities.levels);
+            asked.unwrap_or(priorities.default).get()
+        })
+    }
+
+    fn start(&self, call: Call, caller: (Caller, u32)) -> Start {
         let mut state = self.state();
         let alone = self.batching.is_none_or(|batching| {
             batching.max_delay.is_zero() || rows(&call.inputs) >= batching.max_batch.get()
@@ -250,7 +299,7 @@ impl Scheduler {
         run_engine(self.engine, || self.graph.session())
     }
 
-    /// Gives a turn back, or on to the calls that have waited longest.
+    /// Gives a turn back, or on to the calls that are first.
     fn end_turn(&self, session: OwnSession) {
         let mut state = self.state();
         state.idle.extend(session);

@@ -38,7 +38,7 @@ does not panic when asked to. Limits in these runs: 8 MiB of tensors and models,
 fn limits(case: &str) -> Limits {
     Limits {
         timeout: (case.starts_with("timeout") || case.ends_with("long"))
-            .then(|| Duration::from_secs(1)),
+            .then(|| Duration::from_millis(250)),
         fuel: (case == "fuel-burn").then_some(100_000_000),
         memory: 64 << 20,
         tensor_bytes: 8 << 20,

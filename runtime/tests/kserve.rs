@@ -193,6 +193,26 @@ fn a_full_queue_refuses_at_once() {
 }
 
 #[test]
+fn calls_run_in_the_order_of_their_levels() {
+    if observers::are_skipped("priorities") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("infer.toml");
+    let model = test_model("slow");
+    let text = format!(
+        "[model.slow]\nref = {:?}\nthreads = 1\npriority-levels = 3\n",
+        model.to_string_lossy()
+    );
+    std::fs::write(&file, text).expect("written");
+    let Some(server) = serve(&[], &["--config", &file.to_string_lossy()]) else {
+        return;
+    };
+    passes(&server, "triton_http.py", &["priorities", &server.http], 1);
+    passes(&server, "triton_grpc.py", &["priorities", &server.grpc], 1);
+}
+
+#[test]
 fn a_photo_is_what_it_is() {
     if observers::are_skipped("a photo") {
         return;

@@ -506,6 +506,22 @@ fn the_manual_has_every_key_of_the_file_and_no_other() {
 }
 
 #[test]
+fn a_default_priority_is_one_of_the_levels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("infer.toml");
+    for (keys, expected) in [
+        ("priority-levels = 2\ndefault-priority = 3", "of 1 to 2"),
+        ("default-priority = 1", "expected `priority-levels`"),
+        ("priority-levels = 0", "nonzero"),
+    ] {
+        let text = format!("[model.m]\nref = \"efficientnet-lite0\"\n{keys}\n");
+        std::fs::write(&file, text).expect("writable");
+        let said = infer(&["serve", "--config", &file.to_string_lossy()]);
+        assert!(said.contains(expected), "{keys}: {said}");
+    }
+}
+
+#[test]
 fn the_files_of_the_manual_and_the_manifest_are_read() {
     if observers::are_skipped("the manifest") {
         return;

@@ -18,7 +18,7 @@ use crate::backends::Backends;
 use crate::config::{DeviceChoice, Grants, Selection};
 use crate::nn::usage::{Charge, Handle, Usage};
 use crate::registry::{Model, Registry};
-use crate::scheduler::OwnSession;
+use crate::scheduler::{Asker, OwnSession};
 use crate::threads::Threads;
 
 /// Stack of the thread that loads a guest's own model: parsers recurse on nested graphs.
@@ -239,7 +239,7 @@ impl NnState {
         let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
         let ran = model
             .scheduler()
-            .run(inputs, &self.cancel, &mut context.session);
+            .run(inputs, self.asker(), &mut context.session);
         self.end(context, computing, ran)
     }
 
@@ -255,12 +255,19 @@ impl NnState {
         }
         let mut computing = self.begin(context, inputs)?;
         let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
-        let call = (inputs, &self.cancel);
+        let call = (inputs, self.asker());
         let ran = model
             .scheduler()
             .run_elsewhere(&self.threads, call, &mut context.session)
             .await;
         self.end(context, computing, ran)
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            cancel: &self.cancel,
+            priority: self.grants.priority,
+        }
     }
 
     fn begin(&self, context: &GuestContext, inputs: Vec<Held>) -> Result<Computing> {

@@ -14,7 +14,7 @@ use tracing::Span;
 
 use super::costs::Costs;
 use super::queue::{Caller, Turn, Waiting, Woken};
-use super::{OwnSession, Scheduler, Start, nothing};
+use super::{Asker, OwnSession, Scheduler, Start, nothing};
 use crate::threads::{Threads, panicked};
 
 /// Stack of a thread that calls an engine, in bytes.
@@ -32,9 +32,10 @@ impl Scheduler {
     pub(crate) async fn run_elsewhere(
         self: &Arc<Scheduler>,
         threads: &Threads,
-        (inputs, cancel): (Vec<Tensor>, &Cancel),
+        (inputs, asker): (Vec<Tensor>, Asker<'_>),
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
+        let Asker { cancel, priority } = asker;
         cancel.check()?;
         let mut counted = Counted {
             scheduler: self,
@@ -47,7 +48,7 @@ impl Scheduler {
             true => Caller::FloatsWithSession,
             false => Caller::Floats,
         };
-        let result = match self.start(call, caller) {
+        let result = match self.start(call, (caller, self.level(priority))) {
             Start::Now(call, session) => {
                 let run = move |scheduler: &Scheduler, own: &mut OwnSession| {
                     scheduler.run_alone(call, session, own)

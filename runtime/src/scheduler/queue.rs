@@ -16,7 +16,7 @@ use tracing::Span;
 use crate::scheduler::Batching;
 use crate::spans;
 
-/// Calls in the order of their arrival.
+/// Calls in the order of their levels, and of their arrival within a level.
 pub(crate) struct Queue {
     limit: usize,
     batching: Option<Batching>,
@@ -26,6 +26,7 @@ pub(crate) struct Queue {
 struct Entry {
     call: Call,
     waiting: Arc<Waiting>,
+    level: u32,
 }
 
 impl Queue {
@@ -45,11 +46,15 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Adds a call.
+    /// Adds a call, behind those of its level and of lower numbers.
     ///
     /// # Errors
     /// `Busy` where as many wait as may.
-    pub(crate) fn push(&mut self, call: Call, kind: Caller) -> Result<Arc<Waiting>> {
+    pub(crate) fn push(
+        &mut self,
+        call: Call,
+        (kind, level): (Caller, u32),
+    ) -> Result<Arc<Waiting>> {
         if self.entries.len() >= self.limit {
             let message = format!("{} calls already wait for the model", self.limit);
             return Err(Error::new(ErrorKind::Busy, message).with_hint("try again later"));
@@ -66,14 +71,18 @@ impl Queue {
             slot: Mutex::default(),
             woken: Condvar::new(),
         });
-        self.entries.push_back(Entry {
+        let before = self.entries.iter().rposition(|entry| entry.level <= level);
+        let entry = Entry {
             call,
             waiting: waiting.clone(),
-        });
+            level,
+        };
+        self.entries
+            .insert(before.map_or(0, |place| place + 1), entry);
         Ok(waiting)
     }
 
-    /// The call that has waited longest, with those that fit to it; none while it still waits for more.
+    /// The call that is first, with those that fit to it; none while it still waits for more.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Turn> {
         let front = self.entries.front()?;
         let taken = match self.batching {
@@ -390,7 +399,7 @@ mod tests {
         for left in [1, 2] {
             let mut queue = Queue::new(8, Some(batching));
             let callers: Vec<_> = (0..3)
-                .map(|_| queue.push(call(), Caller::Sleeps).expect("room"))
+                .map(|_| queue.push(call(), (Caller::Sleeps, 0)).expect("room"))
                 .collect();
             let turn = queue.take(Instant::now()).expect("three calls");
             turn.wake();
@@ -407,15 +416,29 @@ mod tests {
     }
 
     #[test]
+    fn lower_levels_go_first_and_within_one_who_came_first() {
+        let mut queue = Queue::new(8, None);
+        let callers = [2, 3, 1, 2, 1].map(|level| {
+            let waiting = queue.push(call(), (Caller::Sleeps, level));
+            waiting.expect("room")
+        });
+        for expected in [2, 4, 0, 3, 1] {
+            let turn = queue.take(Instant::now()).expect("a call waits");
+            assert!(Arc::ptr_eq(&turn.leader, &callers[expected]), "{expected}");
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[test]
     fn a_delay_without_end_is_no_fault() {
         let batching = Batching {
             max_batch: NonZeroUsize::new(2).expect("not 0"),
             max_delay: Duration::MAX,
         };
         let mut queue = Queue::new(8, Some(batching));
-        queue.push(call(), Caller::Sleeps).expect("room");
+        queue.push(call(), (Caller::Sleeps, 0)).expect("room");
         assert!(queue.take(Instant::now()).is_none(), "it waits for another");
-        queue.push(call(), Caller::Sleeps).expect("room");
+        queue.push(call(), (Caller::Sleeps, 0)).expect("room");
         assert_eq!(queue.take(Instant::now()).expect("full").batch.calls(), 2);
     }
 }

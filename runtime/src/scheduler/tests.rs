@@ -236,6 +236,21 @@ fn a_lone_call_runs_when_its_delay_is_over() {
 }
 
 #[test]
+fn a_level_that_there_is_not_is_the_default() {
+    let levels = |number| NonZeroU32::new(number).expect("not 0");
+    let scheduling = Scheduling {
+        priorities: Some(Priorities::new(levels(4))),
+        ..Scheduling::default()
+    };
+    let with = scheduler(&held(Kind::AddsOne, 1), &scheduling);
+    let without = scheduler(&held(Kind::AddsOne, 1), &Scheduling::default());
+    for (asked, expected) in [(0, 2), (1, 1), (4, 4), (5, 2), (u32::MAX, 2)] {
+        let asked = NonZeroU32::new(asked);
+        assert_eq!((with.level(asked), without.level(asked)), (expected, 0));
+    }
+}
+
+#[test]
 fn past_the_queue_calls_are_refused_at_once() {
     let held = held(Kind::AddsOne, 1);
     let scheduling = Scheduling {

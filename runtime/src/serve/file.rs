@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use infer_models::{ModelRef, check_name, install::file_error};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::config::{DeviceChoice, DirGrant, Grants, HostGrant, Limits, Selection};
-use crate::scheduler::{Batching, Scheduling};
+use crate::scheduler::{Batching, Priorities, Scheduling};
 use crate::serve::config::{GuestConfig, ModelConfig};
 use crate::values;
 
@@ -93,6 +93,8 @@ pub struct ModelTable {
     #[serde(default, deserialize_with = "duration")]
     max_delay: Option<Duration>,
     queue: Option<usize>,
+    priority_levels: Option<NonZeroU32>,
+    default_priority: Option<NonZeroU32>,
     #[serde(default)]
     warm_up: bool,
 }
@@ -106,6 +108,7 @@ pub struct GuestTable {
     allow_precompiled: bool,
     route: Option<String>,
     models: Option<Vec<String>>,
+    priority: Option<NonZeroU32>,
     #[serde(default, deserialize_with = "devices")]
     devices: Vec<Device>,
     #[serde(default)]
@@ -169,7 +172,7 @@ impl ServeFile {
     /// The models; `default` are the settings of those that say none.
     ///
     /// # Errors
-    /// `InvalidArgument` for a bad name.
+    /// `InvalidArgument` for a bad name, and for a default priority that is no level.
     pub fn models(&self, default: &Selection) -> Result<Vec<ModelConfig>> {
         let models = self.model.iter().map(|(name, table)| {
             check_name(name)?;
@@ -178,7 +181,7 @@ impl ServeFile {
                     name: Some(name.clone()),
                     reference: table.reference.clone(),
                 },
-                selection: table.selection(default),
+                selection: table.selection(name, default)?,
                 warm_up: table.warm_up,
             })
         });
@@ -199,10 +202,33 @@ impl ServeFile {
 }
 
 impl ModelTable {
-    fn selection(&self, default: &Selection) -> Selection {
+    fn priorities(&self, model: &str) -> Result<Option<Priorities>> {
+        let priorities = self.priority_levels.map(Priorities::new);
+        match (priorities, self.default_priority) {
+            (None, None) => Ok(None),
+            (Some(priorities), default) => {
+                let default = default.unwrap_or(priorities.default);
+                if default <= priorities.levels {
+                    return Ok(Some(Priorities {
+                        default,
+                        ..priorities
+                    }));
+                }
+                let levels = priorities.levels;
+                Err(invalid(format!(
+                    "model `{model}`: expected a `default-priority` of 1 to {levels} (`priority-levels`), got {default}"
+                )))
+            }
+            (None, Some(_)) => Err(invalid(format!(
+                "model `{model}`: expected `priority-levels` beside `default-priority`, got none"
+            ))),
+        }
+    }
+
+    fn selection(&self, name: &str, default: &Selection) -> Result<Selection> {
         let options = &default.options;
         let delay = self.max_delay.unwrap_or_default();
-        Selection {
+        Ok(Selection {
             backend: self
                 .backend
                 .clone()
@@ -228,8 +254,9 @@ impl ModelTable {
                     None => default.scheduling.batching,
                 },
                 queue: self.queue.unwrap_or(default.scheduling.queue),
+                priorities: self.priorities(name)?,
             },
-        }
+        })
     }
 }
 
@@ -255,6 +282,7 @@ impl GuestTable {
                     false => self.devices.clone(),
                 },
                 engine: engine.clone(),
+                priority: self.priority,
             },
             limits: Limits {
                 timeout: Some(self.timeout.unwrap_or(GuestConfig::TIMEOUT)),
@@ -267,6 +295,10 @@ impl GuestTable {
             queue: self.max_waiting.unwrap_or(GuestConfig::QUEUE),
         }
     }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
 }
 
 /// A value as people write it, by one of the parsers of `values`.

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::Model;
-use crate::scheduler::Counters;
+use crate::scheduler::{Asker, Counters};
 use crate::serve::config::ModelConfig;
 use crate::serve::guests::ServedGuest;
 use crate::tune::inputs;
@@ -93,11 +93,12 @@ impl Served {
         &self,
         engine: &Engine,
         inputs: Vec<(String, Tensor)>,
-        cancel: &Cancel,
+        asker: Asker<'_>,
     ) -> Result<Vec<Tensor>> {
         match self {
-            Served::Model(model, _) => model.infer(engine, inputs, cancel).await,
-            Served::Guest(guest) => guest.infer(inputs, cancel).await,
+            Served::Model(model, _) => model.infer_for(engine, inputs, asker).await,
+            // Its calls have the level that it was granted.
+            Served::Guest(guest) => guest.infer(inputs, asker.cancel).await,
         }
     }
 }
@@ -212,7 +213,7 @@ mod tests {
                 ("x".to_owned(), x.expect("a number")),
                 ("do".to_owned(), what),
             ];
-            self.served.infer(&self.engine, inputs, cancel).await
+            self.served.infer(&self.engine, inputs, cancel.into()).await
         }
 
         /// Waits until so many instances are there: one that has answered is gone a little later.
@@ -235,7 +236,7 @@ mod tests {
         );
         let none = misfit
             .served
-            .infer(&misfit.engine, Vec::new(), &cancel)
+            .infer(&misfit.engine, Vec::new(), (&cancel).into())
             .await;
         let error = none.expect_err("no inputs");
         assert_eq!(error.to_string(), "missing input `do`: expected string [1]");

@@ -1,5 +1,6 @@
 """What tritonclient's HTTP and gRPC have in common: a client with the same methods, tensors in and out."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -186,6 +187,30 @@ def checks(side):
         health, metadata, configuration, every_datatype, large, several_inputs_and_outputs, ids, versions,
         wrong_requests, statistics_grow, index, control_is_off, many_at_once,
     ]
+
+
+def priorities(side):
+    """On a model of seconds with three levels, the middle one for calls that ask for none, two of which run at one time."""
+    def the_first_level_first_and_the_last_one_last():
+        ended = []
+
+        def ask(level):
+            own = side.module.InferenceServerClient(side.address, **side.options)
+            answer = own.infer("slow", [side.input("x", "FP32", np.array([level + 1], np.float32))], priority=level)
+            ended.append(level)
+            assert answer.as_numpy("y").item() == 4096 * (level + 1) ** 2
+
+        with ThreadPoolExecutor(8) as pool:
+            asked = []
+            # Two that run, then one of the last level, four that ask for none or for a level that there is not, and one of the first.
+            for levels in ((0, 0), (3,), (0, 7, 0, 0), (1,)):
+                asked += [pool.submit(ask, level) for level in levels]
+                time.sleep(0.1)
+            for one in asked:
+                one.result()
+        assert ended.index(1) <= 3 and ended.index(3) >= 6, ended
+
+    return [the_first_level_first_and_the_last_one_last]
 
 
 def control(side, headers, wrong_headers):

@@ -168,7 +168,7 @@ def main(what, address):
     elif what == "control":
         cases.run(triton.control(side, token, {"authorization": "Bearer other"}))
     else:
-        cases.run({"too-long": too_long, "late": late, "busy": busy}[what](side))
+        cases.run({"too-long": too_long, "late": late, "busy": busy, "priorities": triton.priorities}[what](side))
 
 
 main(*sys.argv[1:])

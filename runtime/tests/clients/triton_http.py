@@ -155,7 +155,7 @@ def main(what, address, *more):
     elif what == "control":
         cases.run(triton.control(side, token, {"authorization": "Bearer other"}))
     else:
-        cases.run({"too-long": too_long, "late": late, "busy": busy, "photo": photo}[what](side, *more))
+        cases.run({"too-long": too_long, "late": late, "busy": busy, "priorities": triton.priorities, "photo": photo}[what](side, *more))
 
 
 main(*sys.argv[1:])

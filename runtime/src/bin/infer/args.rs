@@ -320,6 +320,7 @@ impl GrantArgs {
             load: self.allow_load,
             devices,
             engine: engine.clone(),
+            priority: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::serve::State;
 use crate::serve::repository::{Entry, Ready};
 use crate::serve::v2::control::{self, Change, Denied};
-use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
+use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer, level};
 use crate::serve::v2::rest::no_shared_memory;
 use crate::serve::v2::{about, datatype, rest};
 use generated::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -42,6 +42,9 @@ const ENVELOPE: usize = 1 << 20;
 
 /// The parameter by which a client says how long it waits, in microseconds.
 const TIMEOUT: &str = "timeout";
+
+/// The parameter by which a client asks for a level of the model, as Triton has it.
+const PRIORITY: &str = "priority";
 
 /// The parameter of a tensor that lies in shared memory.
 const SHARED_MEMORY: &str = "shared_memory_region";
@@ -204,7 +207,7 @@ impl GrpcInferenceService for Service {
         }
         let ready = ready.map_err(|error| unready(&error))?;
         let result = async {
-            let asked = parameter(&request)?.into_iter().chain(asked).min();
+            let asked = patience(&request)?.into_iter().chain(asked).min();
             let (id, latest) = (request.id.clone(), deadline(&self.0, started, asked));
             let reading = Instant::now();
             let inference = read(request)?;
@@ -402,23 +405,29 @@ fn timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
 }
 
 /// How long the client waits, as Triton's parameter has it.
-fn parameter(request: &ModelInferRequest) -> Result<Option<Duration>> {
-    let choice = request.parameters.get(TIMEOUT);
+fn patience(request: &ModelInferRequest) -> Result<Option<Duration>> {
+    let time = number(request, TIMEOUT, "microseconds")?;
+    Ok(time.filter(|time| *time > 0).map(Duration::from_micros))
+}
+
+/// A parameter that is a number.
+fn number(request: &ModelInferRequest, name: &str, unit: &str) -> Result<Option<u64>> {
+    let choice = request.parameters.get(name);
     match choice.map(|parameter| &parameter.parameter_choice) {
         None => Ok(None),
-        Some(Some(ParameterChoice::Int64Param(time))) if *time >= 0 => {
-            let time = time.unsigned_abs();
-            Ok((time > 0).then(|| Duration::from_micros(time)))
+        Some(Some(ParameterChoice::Uint64Param(number))) => Ok(Some(*number)),
+        Some(Some(ParameterChoice::Int64Param(number))) if *number >= 0 => {
+            Ok(Some(number.unsigned_abs()))
         }
         Some(other) => {
-            let message =
-                format!("expected microseconds in the parameter `{TIMEOUT}`, got {other:?}");
+            let message = format!("expected {unit} in the parameter `{name}`, got {other:?}");
             Err(Error::new(ErrorKind::InvalidArgument, message))
         }
     }
 }
 
 fn read(request: ModelInferRequest) -> Result<Inference> {
+    let priority = number(&request, PRIORITY, "a level")?;
     let ModelInferRequest {
         inputs,
         outputs,
@@ -453,6 +462,7 @@ fn read(request: ModelInferRequest) -> Result<Inference> {
     Ok(Inference {
         inputs: inputs.collect::<Result<_>>()?,
         outputs: outputs.into_iter().map(|output| output.name).collect(),
+        priority: priority.and_then(level),
     })
 }
 

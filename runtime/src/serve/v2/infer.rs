@@ -1,9 +1,11 @@
 //! An inference, whatever protocol it came by: named tensors in, named tensors out.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
 
+use crate::scheduler::Asker;
 use crate::serve::State;
 use crate::serve::counters::Ending;
 use crate::serve::repository::{Entry, Ready};
@@ -16,6 +18,14 @@ pub(crate) struct Inference {
     pub(crate) inputs: Vec<(String, Tensor)>,
     /// The outputs that are wanted, in that order; all where empty.
     pub(crate) outputs: Vec<String>,
+    /// The level that it asks for.
+    pub(crate) priority: Option<NonZeroU32>,
+}
+
+/// The level of the parameter `priority`; 0 asks for none.
+pub(crate) fn level(asked: u64) -> Option<NonZeroU32> {
+    // One that is larger than a model can have is as good as none.
+    u32::try_from(asked).ok().and_then(NonZeroU32::new)
 }
 
 /// Cancels what nobody waits for any more.
@@ -63,10 +73,11 @@ pub(crate) async fn infer(
     let engine = state.repository.engine();
     let late = caller.0.clone();
     let _noted = engine.deadlines().at(deadline, move || late.cancel())?;
-    let outputs = ready
-        .model
-        .infer(engine, inference.inputs, &caller.0)
-        .await?;
+    let asker = Asker {
+        cancel: &caller.0,
+        priority: inference.priority,
+    };
+    let outputs = ready.model.infer(engine, inference.inputs, asker).await?;
     let named = wanted.into_iter().map(|place| {
         let output = outputs.get(place).cloned().ok_or_else(|| {
             Error::new(

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::serve::State;
 use crate::serve::access::Fault;
 use crate::serve::guests::status;
-use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer};
+use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer, level};
 use crate::serve::v2::{binary, datatype, json};
 
 /// How many bytes of JSON, or of tensors that become JSON, are read and written on the thread of the network: about a
@@ -56,6 +56,8 @@ struct Parameters {
     binary_data_output: Option<bool>,
     /// In microseconds, as Triton has it.
     timeout: Option<u64>,
+    /// A model's level, as Triton has it.
+    priority: Option<u64>,
     shared_memory_region: Option<IgnoredAny>,
 }
 
@@ -250,6 +252,7 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
         inference: Inference {
             inputs,
             outputs: names,
+            priority: parameters.priority.and_then(level),
         },
         timeout: parameters
             .timeout
