@@ -22,7 +22,7 @@ use tract_onnx::tract_hir::internal::{DimLike, Framework, TractError};
 
 use crate::convert::dtype_of;
 use crate::graph::{TractGraph, shared_dimensions};
-use crate::plans::{Plan, Plans};
+use crate::plans::{KEPT, Plan, Plans};
 use crate::reading::{Reading, Unread, simplify};
 use crate::{limits, lite, refuse, repair, rewrite, structure};
 
@@ -73,7 +73,9 @@ pub(crate) fn load_model(
         Some(simplified) if !(reading.is_open() && reading.convolves()) => {
             Plans::Any(Arc::new(Plan::of(simplified, cancel)?))
         }
-        _ => Plans::by_shapes(reading),
+        // Bytes are what guests bring, who pay for them once.
+        _ if folder.is_none() => Plans::by_shapes(reading, 1),
+        _ => Plans::by_shapes(reading, KEPT),
     };
     Ok(Arc::new(TractGraph::new(plans, signature)))
 }

@@ -14,8 +14,9 @@ use crate::limits::{self, Sizes};
 use crate::load::rejected;
 use crate::reading::Reading;
 
-/// How many plans of a model are kept; each has weights of its own, in the order in which tract reads them.
-const KEPT: usize = 4;
+/// How many plans are kept of a model that the host has in a file; each has weights of its own, in the order in which
+/// tract reads them.
+pub(crate) const KEPT: usize = 4;
 
 /// The stack that plans are made on, as loading has it.
 const STACK: usize = 64 << 20;
@@ -37,6 +38,7 @@ pub(crate) struct ByShapes {
     reading: Reading,
     /// The one that was used last comes last.
     made: Mutex<Vec<Made>>,
+    kept: usize,
 }
 
 #[derive(Clone)]
@@ -47,10 +49,12 @@ struct Made {
 }
 
 impl Plans {
-    pub(crate) fn by_shapes(reading: Reading) -> Plans {
+    /// Plans by the shapes of calls, of which this many are kept, at least one.
+    pub(crate) fn by_shapes(reading: Reading, kept: usize) -> Plans {
         Plans::ByShapes(Box::new(ByShapes {
             reading,
             made: Mutex::default(),
+            kept,
         }))
     }
 
@@ -92,7 +96,7 @@ impl ByShapes {
                 plan: Arc::default(),
             },
         };
-        if made.len() == KEPT {
+        if made.len() >= self.kept.max(1) {
             made.remove(0);
         }
         made.push(entry.clone());

@@ -9,7 +9,7 @@ use tract_onnx::pb::{AttributeProto, type_proto};
 
 use super::model::{Model, int};
 use super::values::{run, tensor};
-use crate::plans::Plans;
+use crate::plans::{KEPT, Plans};
 use crate::reading::Reading;
 
 /// Sums of 2 x 2 pixels, of a picture of any size.
@@ -112,7 +112,7 @@ fn what_cannot_be_worked_out_before_a_call_is_in_it() {
 fn the_last_plans_are_kept() {
     let proto = sums(&[0, 1, 0, 0]).proto();
     let parsed = tract_onnx::onnx().parse(&proto, None).expect("parses");
-    let plans = Plans::by_shapes(Reading::new(parsed, proto).expect("a model"));
+    let plans = Plans::by_shapes(Reading::new(parsed, proto).expect("a model"), KEPT);
     let plan = |width: usize| {
         let plan = plans.plan(&[picture(1, 2, width)], &Cancel::default());
         plan.expect("a plan")
