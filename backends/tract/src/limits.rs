@@ -181,13 +181,14 @@ fn measure(fact: &InferenceFact) -> TractResult<()> {
         .iter()
         .map(|dimension| dimension.to_usize().ok())
         .collect();
-    if known.as_ref().is_none_or(|known| fits(size, known)) {
+    let Some(known) = known.filter(|known| !fits(size, known)) else {
         return Ok(());
-    }
+    };
     let negative = |dimension: &TDim| dimension.to_i64().is_ok_and(|dimension| dimension < 0);
     ensure!(!shape.iter().any(negative), "a tensor of {shape:?}");
-    let message =
-        format!("it would compute a tensor of {shape:?}, which has more than {LARGEST} bytes");
+    let message = format!(
+        "the model would compute a tensor of {known:?}, which has more than {LARGEST} bytes"
+    );
     Err(Error::new(ErrorKind::TooLarge, message).into())
 }
 
