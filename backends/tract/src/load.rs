@@ -140,12 +140,10 @@ pub(crate) struct Declared {
 impl Declared {
     fn of(graph: &GraphProto) -> Declared {
         let inputs = input_declarations(graph);
-        let infos = |values: &mut dyn Iterator<Item = &ValueInfoProto>| -> Option<Vec<TensorInfo>> {
-            values.map(declared_info).collect()
-        };
-        let ends = infos(&mut inputs.iter().copied()).zip(infos(&mut graph.output.iter()));
+        let of_inputs: Option<_> = inputs.iter().copied().map(declared_info).collect();
+        let of_outputs: Option<_> = graph.output.iter().map(declared_info).collect();
         Declared {
-            infos: ends.map(|(inputs, outputs)| [inputs, outputs]),
+            infos: of_inputs.zip(of_outputs).map(<[Vec<TensorInfo>; 2]>::from),
             inputs: inputs.iter().map(|input| input.name.clone()).collect(),
             outputs: graph
                 .output

@@ -4,7 +4,7 @@
 //! is known. A network of convolutions that leaves dimensions open therefore gets a plan for the shapes that come, and
 //! so does a model of which tract cannot tell what it computes before it knows the shapes. The last plans are kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use infer_core::{Cancel, Error, ErrorKind, Result, Tensor, run_engine};
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 /// The plans for the shapes that came last.
 pub(crate) struct ByShapes {
     reading: Reading,
-    /// The one that was used last comes last.
+    /// The one that was used last comes last. Those that are being made are there beside those that are kept.
     made: Mutex<Vec<Made>>,
     kept: usize,
 }
@@ -49,7 +49,7 @@ struct Made {
 }
 
 impl Plans {
-    /// Plans by the shapes of calls, of which this many are kept, at least one.
+    /// Plans by the shapes of calls, of which this many are kept.
     pub(crate) fn by_shapes(reading: Reading, kept: usize) -> Plans {
         Plans::ByShapes(Box::new(ByShapes {
             reading,
@@ -77,17 +77,30 @@ impl ByShapes {
         if let Some(plan) = &*plan {
             return Ok(plan.clone());
         }
-        let made = with_stack(|| Plan::of(self.reading.for_shapes(inputs, cancel)?, cancel))?;
-        Ok(plan.insert(Arc::new(made)).clone())
+        let made = with_stack(|| Plan::of(self.reading.for_shapes(inputs, cancel)?, cancel));
+        self.settle(&entry, made.is_ok());
+        Ok(plan.insert(Arc::new(made?)).clone())
+    }
+
+    /// Gives up the plan that was used longest ago for one that was made. One that could not be made costs none.
+    fn settle(&self, entry: &Made, is_made: bool) {
+        let mut made = self.made();
+        if !is_made {
+            made.retain(|other| !Arc::ptr_eq(&other.plan, &entry.plan));
+        } else if made.len() > self.kept {
+            made.remove(0);
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Vec<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entry(&self, inputs: &[Tensor]) -> Made {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made();
         let is_for = |entry: &Made| {
-            let pairs = entry.shapes.iter().zip(inputs);
-            pairs
-                .into_iter()
-                .all(|(shape, input)| shape == input.shape())
+            let mut pairs = entry.shapes.iter().zip(inputs);
+            pairs.all(|(shape, input)| shape == input.shape())
         };
         let entry = match made.iter().position(is_for) {
             Some(place) => made.remove(place),
@@ -96,9 +109,6 @@ impl ByShapes {
                 plan: Arc::default(),
             },
         };
-        if made.len() >= self.kept.max(1) {
-            made.remove(0);
-        }
         made.push(entry.clone());
         entry
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use infer_core::{Cancel, Error, Result, Tensor};
 use tract_onnx::model::ParseResult;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimFact, DimLike, Factoid, ShapeFactoid, TractError};
 
@@ -154,12 +154,11 @@ fn name_open_dimensions(model: &mut InferenceModel) -> TractResult<()> {
 }
 
 fn convolves(graph: &GraphProto) -> bool {
-    let kernel = |node: &NodeProto| node.input.get(1).cloned();
     let convolutions = graph
         .node
         .iter()
         .filter(|node| node.op_type.contains("Conv"));
-    let kernels: HashSet<String> = convolutions.filter_map(kernel).collect();
+    let kernels: HashSet<&String> = convolutions.filter_map(|node| node.input.get(1)).collect();
     let constants = graph.node.iter().filter_map(|node| {
         let tensor = node
             .attribute

@@ -126,7 +126,14 @@ fn the_last_plans_are_kept() {
     for (one, other) in first.iter().zip(&again) {
         assert!(Arc::ptr_eq(one, other));
     }
+    // No kernel fits it, and it takes nobody's place.
+    let three_colours = tensor(&[1, 3, 2, 2], &[1.0; 12]);
+    assert!(plans.plan(&[three_colours], &Cancel::default()).is_err());
+    assert!(Arc::ptr_eq(&first[0], &plan(2)) && Arc::ptr_eq(&first[1], &plan(3)));
+    for width in [4, 5, 2, 3] {
+        plan(width);
+    }
     plan(6);
-    assert!(Arc::ptr_eq(&first[1], &plan(3)), "used after the first");
-    assert!(!Arc::ptr_eq(&first[0], &plan(2)), "given up for the fifth");
+    assert!(Arc::ptr_eq(&first[1], &plan(3)), "used last before it");
+    assert!(!Arc::ptr_eq(&first[2], &plan(4)), "given up for the fifth");
 }
