@@ -7,7 +7,7 @@ import time
 
 from calls import SEED
 from settings import Failure
-from sides import ABIS, by_infer, by_peer, natively
+from sides import ABIS, LARGE_PAGES, by_infer, by_peer, natively
 from stats import per_round, spread
 
 
@@ -23,6 +23,8 @@ class Start:
     reference: str
     #: An order for a worker: the time ends with the line of its answer, not with the process.
     order: str = None
+    #: Variables of its own.
+    variables: dict = dataclasses.field(default_factory=dict)
 
 
 GROUPS = {
@@ -56,7 +58,8 @@ def first_answers(places, work):
     order = work.first_order()
     one = ("--threads", "1")
     native = natively(places, work, one)
-    yield Start("native-" + work.name, "native, Rust", work.name, native, "native-" + work.name, order)
+    name = "native-" + work.name
+    yield Start(name, "native, Rust", work.name, native, name, order, LARGE_PAGES)
     for abi, title in ABIS:
         infer, peer = ("%s-%s-%s" % (who, work.name, abi) for who in ("infer", "wasmtime"))
         by_us = by_infer(places, abi, work, ("--backend", "onnxruntime", *one))
@@ -105,7 +108,8 @@ def one(start, environment):
         # It lies in the pipe before the process begins.
         os.write(to_child, start.order.encode() + b"\n")
     begin = time.perf_counter_ns()
-    process = os.posix_spawn(start.command[0], start.command, environment, file_actions=actions)
+    variables = {**environment, **start.variables}
+    process = os.posix_spawn(start.command[0], start.command, variables, file_actions=actions)
     os.close(child_in)
     os.close(child_out)
     answer = b""

@@ -11,6 +11,10 @@ from settings import Failure
 #: What the longest order may take, in seconds.
 PATIENCE = 300
 
+#: What `infer run` sets for itself: large pages where the kernel gives them, and freed buffers kept.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.top_pad=%d"
+               ":glibc.malloc.mmap_threshold=%d:glibc.malloc.trim_threshold=%d" % (16 << 20, 32 << 20, 512 << 20)}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -25,6 +29,8 @@ class Side:
     model: str = None
     #: Whether it is measured only to be set off.
     helper: bool = False
+    #: Variables of its own.
+    variables: dict = dataclasses.field(default_factory=dict)
 
 
 def by_infer(places, abi, work, options):
@@ -50,7 +56,7 @@ def sides(places, work):
     """All that run this work, the reference first."""
     one = ("--threads", "1")
     found = [
-        Side("native", "native, Rust", natively(places, work, one), "native"),
+        Side("native", "native, Rust", natively(places, work, one), "native", variables=LARGE_PAGES),
         Side(
             "python", "native, Python",
             (places.python, "-I", "benches/peers/native.py", *one, "%s=%s" % (work.model, work.file)), "native",
@@ -66,12 +72,14 @@ def sides(places, work):
     for abi, title in ABIS:
         found.append(Side("wasmtime-" + abi, "wasmtime, " + title, by_peer(places, abi, work), "native-default"))
     if work.tract:
-        found.append(Side("native-tract", "tract, native", natively(places, work, ("--tract",)), "native-tract"))
+        by_tract = natively(places, work, ("--tract",))
+        found.append(Side("native-tract", "tract, native", by_tract, "native-tract", variables=LARGE_PAGES))
         for abi, title in ABIS:
             command = by_infer(places, abi, work, ("--backend", "tract"))
             found.append(Side("tract-" + abi, "tract, infer, " + title, command, "native-tract"))
     if work.copies:
-        found.append(Side("copy", "one memory copy", (places.native,), "native", model="copy", helper=True))
+        copy = (places.native,)
+        found.append(Side("copy", "one memory copy", copy, "native", "copy", helper=True, variables=LARGE_PAGES))
     return found
 
 
@@ -82,7 +90,8 @@ class Worker:
         self.side = side
         try:
             self.process = subprocess.Popen(
-                side.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+                side.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+                env={**environment, **side.variables},
             )
         except OSError as error:
             raise Failure("cannot start `%s`: %s" % (side.command[0], error)) from error

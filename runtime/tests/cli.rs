@@ -8,7 +8,9 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use common::Abi;
 use infer_core::testing::engines_are_skipped;
@@ -143,4 +145,37 @@ fn show(command: &str, places: &Places) -> String {
         }
     }
     shown
+}
+
+/// What an engine touches while a model loads and first runs.
+#[test]
+fn a_run_with_a_model_has_a_heap_of_large_pages() {
+    if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        println!("skipped: this kernel has no large pages");
+        return;
+    }
+    let identity = common::test_model("identity-f32");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_infer"))
+        .args(["run", "--no-tuned", "--model"])
+        .arg(format!("m={}", identity.display()))
+        .arg(common::guest_path("worker", Abi::Component))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut orders = child.stdin.take().expect("a pipe");
+    writeln!(orders, "m x 1 4 1 1").expect("it reads");
+    let mut answers = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut answer = String::new();
+    answers.read_line(&mut answer).expect("it answers");
+    // It waits for the next order meanwhile.
+    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("Linux");
+    drop(orders);
+    assert!(child.wait().expect("it ends").success(), "{answer}");
+    let asked = |part: &str| {
+        part.lines()
+            .find(|line| line.starts_with("VmFlags:"))
+            .is_some_and(|line| line.contains(" hg"))
+    };
+    assert!(maps.split("[heap]").skip(1).any(asked), "{maps}");
 }

@@ -13,10 +13,10 @@ use infer_core::Device;
 use infer_models::ModelStore;
 
 use crate::args::{ModelArgs, RunArgs, SelectionArgs};
-use crate::output;
 use crate::status::Status;
 use crate::stdio::Stdout;
 use crate::tune;
+use crate::{memory, output};
 
 /// What compiling a guest that has a timeout may take at least; its own time starts when it starts.
 const COMPILATION: Duration = Duration::from_secs(10);
@@ -25,6 +25,9 @@ const COMPILATION: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(30);
 
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
+    if !args.models.models.is_empty() {
+        memory::use_large_pages();
+    }
     let backends = Arc::new(args.selection.backends()?);
     let selection = args.selection.selection()?;
     let device = granted_device(&backends, &selection)?;
@@ -35,7 +38,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
             "the guest took too long to compile (--timeout)".to_owned(),
         ));
     };
-    let (registry, _) = registry?;
+    let (registry, models) = registry?;
+    // The process ends with the guest: giving the models' memory back piece by piece would only take time.
+    std::mem::forget(models);
     let instance = instance(args, (device, selection), registry, backends)?;
     // It does input, output and timers on this thread: the guest has one of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
