@@ -13,6 +13,7 @@ fn generate() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["grpc_service.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::serve::v2::codec::Bounded")
         // Tensors are slices of the message that they came in.
         .bytes(".")
         .compile_fds(files)?;

@@ -30,7 +30,7 @@ pub fn user_folder(what: &str) -> Result<PathBuf> {
                 .filter(|path| path.is_absolute())
                 .map(|path| path.join("infer"))
         })
-        .or_else(|| path("HOME").map(|path| path.join(".local/share/infer")));
+        .or_else(|| env::home_dir().map(|path| path.join(".local/share/infer")));
     let home = home.ok_or_else(|| {
         let message =
             format!("expected a folder for {what} in INFER_HOME, XDG_DATA_HOME or HOME, got none");

@@ -104,7 +104,7 @@ impl GuestCache {
                 let cache = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
                 cache.map(|cache| cache.join("infer"))
             })
-            .or_else(|| path("HOME").map(|home| home.join(".cache/infer")));
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cache/infer")));
         own.map(|own| own.join("guests"))
     }
 

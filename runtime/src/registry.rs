@@ -140,6 +140,8 @@ pub struct Registry {
     models: HashMap<String, Arc<Model>>,
     /// Names of models that the host has and that these instances were not granted.
     withheld: HashSet<String>,
+    /// Names of models that these instances were granted and that are not loaded now.
+    held: HashSet<String>,
 }
 
 impl Registry {
@@ -166,19 +168,36 @@ impl Registry {
         self.withheld.insert(name.to_owned());
     }
 
+    /// Keeps the place of a model that is not loaded now: guests that ask for it are told so, and no other becomes
+    /// `default` for it.
+    pub(crate) fn hold(&mut self, name: &str) {
+        if self.has_no_default() || name == DEFAULT_NAME {
+            self.models.remove(DEFAULT_NAME);
+            self.models.remove(&info::name_of(DEFAULT_NAME));
+            self.held.insert(DEFAULT_NAME.to_owned());
+        }
+        self.held.insert(name.to_owned());
+    }
+
     /// Adds a model with its information.
     pub(crate) fn enter(&mut self, model: &Arc<Model>, information: &Arc<Model>) {
         let name = &model.name;
-        if self.models.is_empty() || name == DEFAULT_NAME {
+        if self.has_no_default() || name == DEFAULT_NAME {
+            self.held.remove(DEFAULT_NAME);
             self.insert(DEFAULT_NAME, model, information);
         }
         self.insert(name, model, information);
     }
 
+    fn has_no_default(&self) -> bool {
+        !self.models.contains_key(DEFAULT_NAME) && !self.held.contains(DEFAULT_NAME)
+    }
+
     /// The model of this name.
     ///
     /// # Errors
-    /// `NotFound`, with the names that there are; `Security` for a model that was not granted.
+    /// `NotFound`, with the names that there are; `Security` for a model that was not granted; `Busy` for one that is not
+    /// loaded now.
     pub fn get(&self, name: &str) -> Result<Arc<Model>> {
         self.models.get(name).cloned().ok_or_else(|| {
             if self.withheld.contains(info::without_suffix(name)) {
@@ -188,6 +207,10 @@ impl Registry {
                 );
                 return Error::new(ErrorKind::Security, message)
                     .with_hint("name it among the guest's `models`");
+            }
+            if self.held.contains(info::without_suffix(name)) {
+                let message = format!("the model `{name}` is not ready: it is not loaded");
+                return Error::new(ErrorKind::Busy, message);
             }
             let name = infer_core::clip(name);
             Error::new(
@@ -231,5 +254,52 @@ impl Registry {
             String::new()
         };
         format!("expected {}{more}", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use infer_models::{ModelRef, ModelStore};
+
+    use super::*;
+    use crate::backends::Backends;
+
+    static BACKENDS: LazyLock<Backends> = LazyLock::new(Backends::built_in);
+
+    /// A model and its information.
+    fn model(name: &str) -> [Arc<Model>; 2] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/testdata");
+        let reference = format!("{name}={folder}/identity-f32.onnx");
+        let reference: ModelRef = reference.parse().expect("a path");
+        let files = reference.open(&ModelStore::at("no-store"));
+        let (mut registry, selection) = (Registry::default(), crate::Selection::default());
+        let files = files.expect("a model");
+        crate::open_model(&BACKENDS, &files, &selection, &mut registry).expect("tract runs it");
+        [name, &info::name_of(name)].map(|name| registry.get(name).expect("it is there"))
+    }
+
+    #[test]
+    fn no_other_model_is_the_default_while_the_first_is_away() {
+        let [second, information] = model("second");
+        let mut registry = Registry::default();
+        registry.hold("first");
+        registry.enter(&second, &information);
+        let kind = |name: &str| registry.get(name).map(|_| ()).map_err(|error| error.kind());
+        for away in ["first", "first#info", "default", "default#info"] {
+            assert_eq!(kind(away), Err(ErrorKind::Busy), "{away}");
+        }
+        assert_eq!(kind("second"), Ok(()));
+        assert_eq!(kind("third"), Err(ErrorKind::NotFound));
+        // One that has that name is it, whenever it comes.
+        let [own, information] = model(DEFAULT_NAME);
+        registry.enter(&own, &information);
+        assert_eq!(
+            registry.get(DEFAULT_NAME).expect("its own").name(),
+            DEFAULT_NAME
+        );
+        registry.hold(DEFAULT_NAME);
+        assert!(registry.get(DEFAULT_NAME).is_err());
     }
 }

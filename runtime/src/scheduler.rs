@@ -270,7 +270,10 @@ impl Scheduler {
         };
         let took = started.elapsed();
         self.counters.ran((calls.len(), rows), took);
-        if let Some(kind) = kind {
+        let well = |call: &Call| matches!(call.result, Some(Ok(_)));
+        if let Some(kind) = kind
+            && calls.iter().all(well)
+        {
             self.costs.ran(kind, took);
         }
         // A session that panicked is gone by now; one that only failed is as good as before.
@@ -351,8 +354,10 @@ impl Scheduler {
         leader: &Waiting,
         own: &mut OwnSession,
     ) -> (Result<Vec<Tensor>>, OwnSession) {
-        self.counters.waited(batch.calls(), leader.since.elapsed());
         let (mut calls, others) = batch.into_calls();
+        let others_waited = others.iter().map(|other| other.since.elapsed());
+        self.counters
+            .waited(leader.since.elapsed() + others_waited.sum::<Duration>());
         for other in &others {
             other.runs_along(self.engine, calls.len());
         }

@@ -273,6 +273,14 @@ fn a_model_that_is_not_loaded_may_be_tried_again() {
     );
     assert_eq!(change("load").status, 200);
     well(&server);
+    let request = br#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}],
+        "outputs":[{"name":"y","parameters":{"classification":1}}]}"#;
+    refused(
+        "classes",
+        &server.post(INFER, request),
+        501,
+        "does not make classes",
+    );
 }
 
 /// A server for requests that are wrong.

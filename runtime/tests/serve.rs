@@ -419,3 +419,40 @@ fn models_are_swapped_and_lazily_loaded() {
     }
     assert_eq!(server.get("/v2/health/ready").status, 200);
 }
+
+#[test]
+fn who_asks_for_nothing_is_let_go() {
+    let server = serve(&[]);
+    let beginnings: [&[u8]; 4] = [b"", b"P", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+    let silent: Vec<TcpStream> = beginnings
+        .iter()
+        .flat_map(|beginning| [&server.http, &server.metrics].map(|address| (beginning, address)))
+        .map(|(beginning, address)| {
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            stream.write_all(beginning).expect("sent");
+            stream
+        })
+        .collect();
+    for mut stream in silent {
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).expect("a time");
+        // HTTP/2 says something first; then the connection ends.
+        let mut said = Vec::new();
+        let ended = stream.read_to_end(&mut said);
+        assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    }
+    well(&server);
+}
+
+#[test]
+fn a_guest_without_its_folder_is_no_start_and_any_number_of_connections_is_one() {
+    let (guest, model) = (faults(), identity());
+    let args = [guest.as_str(), "--model", &model, "--backend", "tract"];
+    let said = Server::try_start(&[&args[..], &["--dir", "/no/such/folder"]].concat());
+    let said = said.err().expect("no start");
+    assert!(
+        said.contains("expected a folder at `/no/such/folder`"),
+        "{said}"
+    );
+    well(&serve(&["--max-connections", "9223372036854775807"]));
+}

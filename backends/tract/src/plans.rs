@@ -77,7 +77,9 @@ impl ByShapes {
         if let Some(plan) = &*plan {
             return Ok(plan.clone());
         }
-        let made = with_stack(|| Plan::of(self.reading.for_shapes(inputs, cancel)?, cancel));
+        // What has been begun is finished, for those who ask next: planning takes longer than many a deadline.
+        let begun = Cancel::default();
+        let made = with_stack(|| Plan::of(self.reading.for_shapes(inputs, cancel)?, &begun));
         self.settle(&entry, made.is_ok());
         Ok(plan.insert(Arc::new(made?)).clone())
     }
@@ -85,9 +87,16 @@ impl ByShapes {
     /// Gives up the plan that was used longest ago for one that was made. One that could not be made costs none.
     fn settle(&self, entry: &Made, is_made: bool) {
         let mut made = self.made();
+        let is_it = |other: &Made| Arc::ptr_eq(&other.plan, &entry.plan);
         if !is_made {
-            made.retain(|other| !Arc::ptr_eq(&other.plan, &entry.plan));
-        } else if made.len() > self.kept {
+            made.retain(|other| !is_it(other));
+            return;
+        }
+        // Another who waited for it may have failed to make it before.
+        if !made.iter().any(is_it) {
+            made.push(entry.clone());
+        }
+        if made.len() > self.kept {
             made.remove(0);
         }
     }

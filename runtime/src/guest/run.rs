@@ -201,6 +201,7 @@ impl Guest {
         let grace = limits.timeout.map(|timeout| timeout.saturating_add(GRACE));
         let late = self.at(grace, move |_| given_up.abandoned.notify_one())?;
         Ok(Run {
+            unfinished: Unfinished(Some(stop.clone())),
             work,
             store,
             limits,
@@ -447,6 +448,8 @@ impl Drop for Unwatched {
 
 /// An instance that is ready to start.
 struct Run<W> {
+    /// The first to go: a body that the store drops unfinished must not look whole.
+    unfinished: Unfinished,
     work: W,
     store: Store<Host>,
     limits: Limits,
@@ -458,6 +461,17 @@ struct Run<W> {
     _permit: Option<Box<dyn Any + Send>>,
 }
 
+/// Says that an instance has failed, unless it is known not to have.
+struct Unfinished(Option<Arc<Stop>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.0 {
+            stop.failed.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl<W: Work> Run<W> {
     async fn drive(self) -> End {
         let span = self.span.clone();
@@ -466,8 +480,8 @@ impl<W: Work> Run<W> {
 
     async fn until_its_end(mut self) -> End {
         let end = Run::end(self.work, (&mut self.store, &self.limits), &self.stop).await;
-        if !matches!(end, End::Exited(_)) {
-            self.stop.failed.store(true, Ordering::Release);
+        if matches!(end, End::Exited(_)) {
+            self.unfinished.0 = None;
         }
         end
     }
@@ -501,6 +515,7 @@ impl<W: Work> Run<W> {
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 End::Failed(pool_is_full(&error))
             }
+            Err(error) if has_no_memory(&error) => End::Failed(no_memory(&error)),
             Err(error) => {
                 if error.downcast_ref() == Some(&Trap::OutOfFuel) {
                     usage.hit(Limit::Fuel);
@@ -575,6 +590,20 @@ fn pool_is_full(error: &wasmtime::Error) -> Error {
     Error::new(ErrorKind::RuntimeError, message)
         .with_source(text(error))
         .with_hint("start fewer at one time, or raise `EngineConfig::instances`")
+}
+
+/// Whether the host could not have the memory for an instance; what a guest asks for itself it is refused otherwise.
+fn has_no_memory(error: &wasmtime::Error) -> bool {
+    let io = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::OutOfMemory;
+    error.downcast_ref::<std::io::Error>().is_some_and(io)
+        || error.downcast_ref() == Some(&rustix::io::Errno::NOMEM)
+}
+
+fn no_memory(error: &wasmtime::Error) -> Error {
+    let message = "the host has no memory for an instance: each takes 4 GiB of address space, of which what it touches is used";
+    Error::new(ErrorKind::RuntimeError, message)
+        .with_source(text(error))
+        .with_hint("raise the limit of address space (`ulimit -v`), if there is one")
 }
 
 fn failed(message: &str, error: &wasmtime::Error) -> Error {

@@ -1,6 +1,7 @@
 //! What calls of a model take, by the shapes of their inputs: whether the next of its like is short.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ const KINDS: usize = 64;
 /// A call's estimate is in the lower half of its place, what tells kinds of the same place apart in the upper.
 const HALF: u32 = 32;
 
+/// Nobody can choose shapes that look like others.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// Running means of what calls took.
 pub(super) struct Costs([AtomicU64; KINDS]);
 
@@ -35,7 +39,7 @@ impl Default for Costs {
 impl Costs {
     /// The kind of a call.
     pub(super) fn kind(inputs: &[Tensor]) -> Kind {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = SEED.build_hasher();
         for input in inputs {
             (input.dtype(), input.shape()).hash(&mut hasher);
         }
@@ -48,7 +52,7 @@ impl Costs {
         known >> HALF == kind.0 >> HALF && known & u64::from(u32::MAX) < SHORT && known != 0
     }
 
-    /// Learns from a run. Of two at one time that learn in the same place one may be forgotten.
+    /// Learns from a run that went well: how soon one fails says nothing of the others. Of two at one time that learn in the same place one may be forgotten.
     pub(super) fn ran(&self, kind: Kind, took: Duration) {
         let took = u64::try_from(took.as_nanos()).map_or(LONGEST, |took| took.min(LONGEST));
         let place = self.place(kind);

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use infer_core::{Call, Cancel, Error, ErrorKind, Result, Tensor};
+use infer_core::{Call, Cancel, Result, Tensor};
 use tokio::sync::{Notify, oneshot};
 use tracing::Span;
 
@@ -37,11 +37,7 @@ impl Scheduler {
     ) -> Result<Vec<Tensor>> {
         let Asker { cancel, priority } = asker;
         cancel.check()?;
-        let mut counted = Counted {
-            scheduler: self,
-            since: Instant::now(),
-            failure: Some(ErrorKind::Timeout),
-        };
+        let mut counting = self.counters.counting(Instant::now());
         let short = self.costs.is_short(Costs::kind(&inputs));
         let call = Call::new(inputs, cancel.clone());
         let caller = match self.stateful {
@@ -68,7 +64,7 @@ impl Scheduler {
             }
             Start::Refused(error) => Err(error),
         };
-        counted.failure = result.as_ref().err().map(Error::kind);
+        counting.ends(&result);
         result
     }
 
@@ -193,19 +189,6 @@ fn run_once(run: &Mutex<Option<impl FnOnce()>>) {
     let run = run.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(run) = run {
         run();
-    }
-}
-
-/// Counts a call when it has ended, or its caller has gone.
-struct Counted<'a> {
-    scheduler: &'a Scheduler,
-    since: Instant,
-    failure: Option<ErrorKind>,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.scheduler.counters.ended(self.failure, self.since);
     }
 }
 

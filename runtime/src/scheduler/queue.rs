@@ -199,10 +199,6 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.len()
-    }
-
     /// The calls, and the callers of all but the first.
     pub(crate) fn into_calls(self) -> (Vec<Call>, Vec<Arc<Waiting>>) {
         (self.calls, self.others)
@@ -439,6 +435,9 @@ mod tests {
         queue.push(call(), (Caller::Sleeps, 0)).expect("room");
         assert!(queue.take(Instant::now()).is_none(), "it waits for another");
         queue.push(call(), (Caller::Sleeps, 0)).expect("room");
-        assert_eq!(queue.take(Instant::now()).expect("full").batch.calls(), 2);
+        assert_eq!(
+            queue.take(Instant::now()).expect("full").batch.calls.len(),
+            2
+        );
     }
 }

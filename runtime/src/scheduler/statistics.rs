@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use infer_core::ErrorKind;
+use infer_core::{Error, ErrorKind, Result};
 
 use crate::latency::{Latencies, nanoseconds};
 
@@ -28,6 +28,26 @@ pub(crate) struct Counters {
     executing: AtomicU64,
     queueing: AtomicU64,
     sizes: [AtomicU64; SIZES + 1],
+}
+
+/// A call that is counted when it has ended, or its caller has gone.
+pub(crate) struct Counting<'a> {
+    counters: &'a Counters,
+    since: Instant,
+    failure: Option<ErrorKind>,
+}
+
+impl Counting<'_> {
+    /// How it ended.
+    pub(crate) fn ends<T>(&mut self, result: &Result<T>) {
+        self.failure = result.as_ref().err().map(Error::kind);
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.counters.ended(self.failure, self.since);
+    }
 }
 
 /// What a model has done since it was loaded.
@@ -102,9 +122,19 @@ impl Counters {
         self.sizes[class.min(SIZES)].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn waited(&self, calls: usize, time: Duration) {
-        let time = nanoseconds(time).saturating_mul(calls as u64);
-        self.queueing.fetch_add(time, Ordering::Relaxed);
+    /// Calls waited so long for their turn, together.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.queueing
+            .fetch_add(nanoseconds(time), Ordering::Relaxed);
+    }
+
+    /// Counts a call when what is returned is dropped: its caller may go away.
+    pub(crate) fn counting(&self, since: Instant) -> Counting<'_> {
+        Counting {
+            counters: self,
+            since,
+            failure: Some(ErrorKind::Timeout),
+        }
     }
 
     pub(crate) fn read(&self, waiting: usize) -> Statistics {

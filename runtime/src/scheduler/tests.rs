@@ -313,6 +313,24 @@ fn a_panic_costs_only_the_call_that_causes_it_and_no_turn() {
 }
 
 #[test]
+fn a_call_that_fails_at_once_makes_no_other_short() {
+    let held = held(Kind::Panics, 1);
+    let scheduler = scheduler(&held, &Scheduling::default());
+    let shape = Tensor::copied_from(Dtype::U8, vec![1, 2], &[0; 2]).expect("valid");
+    let is_short = || {
+        scheduler
+            .costs
+            .is_short(Costs::kind(std::slice::from_ref(&shape)))
+    };
+    run(&scheduler, 13, &Cancel::default()).expect_err("the engine panics");
+    assert!(!is_short(), "nothing is known");
+    for _ in 0..10 {
+        run(&scheduler, 1, &Cancel::default()).expect("it runs");
+    }
+    assert!(is_short());
+}
+
+#[test]
 fn stops_at_any_moment_lose_no_turn() {
     for scheduling in [
         Scheduling::default(),

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -102,6 +102,17 @@ pub(crate) struct Watched {
     router: Router,
     watch: Watch,
     client: SocketAddr,
+    asked: Asked,
+}
+
+/// Whether a connection has asked for anything.
+#[derive(Clone, Default)]
+pub(crate) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Watched {
@@ -110,7 +121,12 @@ impl Watched {
             router,
             watch,
             client,
+            asked: Asked::default(),
         }
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        self.asked.clone()
     }
 }
 
@@ -126,6 +142,7 @@ where
     type Future = Answering;
 
     fn call(&self, mut request: Request<B>) -> Answering {
+        self.asked.0.store(true, Ordering::Relaxed);
         let id = RequestId::of(request.headers());
         let span = match self.watch.trace {
             true => trace::request(&request),

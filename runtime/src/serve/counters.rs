@@ -72,11 +72,12 @@ impl Ending {
 pub(crate) struct Requests {
     endings: [AtomicU64; Ending::ALL.len()],
     latencies: Latencies,
-    /// Nanoseconds of all requests that ended well, from their beginning to their end.
+    /// Nanoseconds of all requests that ended well, and of the others, from their beginning to their end.
     succeeding: AtomicU64,
+    failing: AtomicU64,
     /// Nanoseconds for which requests waited for a place.
     waiting: AtomicU64,
-    /// Nanoseconds in which inputs were read out of requests, and outputs written into responses.
+    /// Nanoseconds in which inputs were read out of requests that ended well, and outputs written into their responses.
     reading: AtomicU64,
     writing: AtomicU64,
 }
@@ -85,8 +86,9 @@ impl Requests {
     pub(crate) fn ended(&self, ending: Ending, took: Duration) {
         self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
         self.latencies.add(took);
-        if ending == Ending::Ok {
-            add(&self.succeeding, took);
+        match ending {
+            Ending::Ok => add(&self.succeeding, took),
+            _ => add(&self.failing, took),
         }
     }
 
@@ -115,6 +117,11 @@ impl Requests {
     /// The time of the requests that ended well.
     pub(crate) fn succeeding(&self) -> Duration {
         time(&self.succeeding)
+    }
+
+    /// The time of the others.
+    pub(crate) fn failing(&self) -> Duration {
+        time(&self.failing)
     }
 
     /// The time for which requests waited for a place.

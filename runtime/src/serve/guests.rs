@@ -68,6 +68,7 @@ impl Guests {
         for (config, guest) in guests {
             check_role(&config, guest.role())?;
             check_route(&config)?;
+            check_dirs(&config)?;
             let taken = |other: &&Arc<ServedGuest>| {
                 guest.role() == Role::Http
                     && other.role() == Role::Http
@@ -146,6 +147,7 @@ fn check_route(config: &GuestConfig) -> Result<()> {
         _ if segments(route).next() == Some(PROTOCOL) => {
             "a path that is not below `/v2`, which is the protocol's"
         }
+        _ if route.contains(['?', '#']) => "a path without a query",
         _ if route.parse::<Uri>().is_err() => "a path as it stands in a URL",
         _ => return Ok(()),
     };
@@ -154,6 +156,20 @@ fn check_route(config: &GuestConfig) -> Result<()> {
         config.name
     );
     Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
+/// Fails for a folder that is not there, which would otherwise fail every request.
+fn check_dirs(config: &GuestConfig) -> Result<()> {
+    let missing = config.grants.dirs.iter().find(|dir| !dir.host.is_dir());
+    missing.map_or(Ok(()), |dir| {
+        let message = format!(
+            "the guest `{}`: expected a folder at `{}`, found none",
+            config.name,
+            dir.host.display()
+        );
+        Err(Error::new(ErrorKind::NotFound, message)
+            .with_hint("make it, or take it out of the guest's `dirs` (--dir)"))
+    })
 }
 
 /// Answers a request that is none of the protocol's.
@@ -190,13 +206,14 @@ async fn answer(
     let request = check_length(request, most)?;
     let started = Instant::now();
     let permit = guest.enter(started, None).await?;
-    let without_body = request.method() == Method::HEAD;
+    let is_head = request.method() == Method::HEAD;
     let request = request.map(|body| Limited::new(Taken(body), most).map_err(body_error));
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started, None);
     match watching.answer(response).await {
         Ok(Ok(response)) => {
-            let left = match without_body {
+            let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+            let left = match is_head || bodiless.contains(&response.status()) {
                 true => Some(0),
                 false => length(&response),
             };
@@ -305,7 +322,15 @@ fn no_answer(end: End) -> Error {
             let message = format!("the guest was stopped at its timeout of {time:?}");
             Error::new(ErrorKind::Timeout, message)
         }
-        End::Trapped(error) | End::Failed(error) => error,
+        End::Trapped(error) => error,
+        End::Failed(error) => match error.kind() {
+            // What its operator granted it is not its client's to know or to mend.
+            ErrorKind::NotFound | ErrorKind::Security | ErrorKind::InvalidArgument => {
+                let message = "the guest could not be started: the server's log says why";
+                Error::new(ErrorKind::RuntimeError, message)
+            }
+            _ => error,
+        },
         End::Exited(_) => Error::new(
             ErrorKind::RuntimeError,
             "the guest ended without a response",
@@ -518,11 +543,11 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take()
-            && !self.task.is_finished()
-        {
+        if let Some(stop) = self.stop.take() {
             self.fate.left(why(self.deadline.as_ref()));
-            stop.stop();
+            if !self.task.is_finished() {
+                stop.stop();
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sockets: connections are taken, encrypted where that is wanted, and ended in order when the server stops.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ pub(crate) async fn serve(
         watch,
     } = listening;
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = limits.connections.min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(places));
     let builder = Arc::new(builder(&limits));
     let mut connections = tokio::task::JoinSet::new();
     // When it is told to stop, those that wait already are still taken, and no more of them than wait at most.
@@ -130,12 +132,15 @@ pub(crate) async fn serve(
         let connected = watch.connections.taken();
         let service = Watched::new(router.clone(), watch.clone(), client);
         let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
+        let patience = limits.head_timeout;
         connections.spawn(async move {
             let _held = (place, connected);
             match tls {
-                None => connection(&builder, stream, service, watcher).await,
+                None => connection(&builder, stream, (service, patience), watcher).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(&builder, stream, service, watcher).await,
+                    Ok(Ok(stream)) => {
+                        connection(&builder, stream, (service, patience), watcher).await;
+                    }
                     Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 },
@@ -184,14 +189,26 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Answers a connection's requests, of which the first has to come in time: before the protocol is known, and where HTTP/2
+/// has no request yet, nothing else would end a silent one.
 async fn connection(
     builder: &auto::Builder<TokioExecutor>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: Watched,
+    (service, patience): (Watched, Duration),
     watcher: Watcher,
 ) {
+    let asked = service.asked();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let mut connection = pin!(watcher.watch(connection.into_owned()));
+    let ended = match tokio::time::timeout(patience, &mut connection).await {
+        Ok(ended) => ended,
+        Err(_) if !asked.get() => {
+            tracing::debug!("a connection was closed that asked for nothing in {patience:?}");
+            return;
+        }
+        Err(_) => connection.await,
+    };
+    if let Err(error) = ended {
         tracing::debug!("a connection ended: {error}");
     }
 }

@@ -202,8 +202,11 @@ const OF_CALLS: &[OfCalls] = &[
     ),
     (
         "nv_inference_request_duration_us",
-        "Microseconds of all answered calls, their wait included",
-        |known| microseconds(known.calls.answering),
+        "Microseconds of all answered calls: their wait, and for clients the reading of inputs and writing of outputs, included",
+        |known| {
+            let requests = &known.entry.requests;
+            microseconds(known.calls.answering + requests.reading() + requests.writing())
+        },
     ),
     (
         "nv_inference_queue_duration_us",

@@ -120,10 +120,15 @@ impl View {
             let granted = self.granted.as_ref();
             if granted.is_some_and(|names| !names.contains(&entry.name)) {
                 registry.withhold(&entry.name);
-            } else if let Stage::Ready(ready) = entry.stage()
-                && let Served::Model(model, information) = &ready.model
-            {
-                registry.enter(model, information);
+                continue;
+            }
+            match entry.stage() {
+                Stage::Ready(ready) => {
+                    if let Served::Model(model, information) = &ready.model {
+                        registry.enter(model, information);
+                    }
+                }
+                Stage::Loading | Stage::Unloaded | Stage::Failed(_) => registry.hold(&entry.name),
             }
         }
         let mut current = self
@@ -342,10 +347,10 @@ impl Entry {
         let name = &self.name;
         match self.stage() {
             Stage::Ready(ready) => Ok(ready),
-            Stage::Failed(error) => {
+            // Why may name files of the server, which its clients have no business with.
+            Stage::Failed(_) => {
                 let message = format!(
-                    "the model `{name}` is not ready: it could not be loaded: {}",
-                    error.report()
+                    "the model `{name}` is not ready: it could not be loaded, as the server's log says"
                 );
                 Err(Error::new(ErrorKind::Busy, message))
             }

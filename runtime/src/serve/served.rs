@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use infer_core::{Cancel, Error, Result, Signature, Tensor};
+use infer_core::{Cancel, Result, Signature, Tensor};
 use infer_models::ModelStore;
 use tokio::sync::Notify;
 
@@ -107,12 +107,12 @@ impl GuestModel {
     async fn infer(&self, inputs: Vec<(String, Tensor)>, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let inputs = self.signature.arrange(inputs)?;
         let (since, rows) = (Instant::now(), infer_core::rows(&inputs));
+        let mut counting = self.calls.counting(since);
         let result = self.transform(inputs, cancel).await;
         if result.is_ok() {
             self.calls.ran((1, rows), since.elapsed());
         }
-        let failure = result.as_ref().err().map(Error::kind);
-        self.calls.ended(failure, since);
+        counting.ends(&result);
         result
     }
 

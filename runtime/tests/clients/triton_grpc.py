@@ -89,7 +89,7 @@ def more_checks(side):
         timed.parameters["timeout"].string_param = "soon"
         fails("invalid", timed, "timeout")
         many = request("identity-f32", *[(f"i{number}", "FP32", [0], None) for number in range(100_000)])
-        fails("invalid", many, "input")
+        fails("invalid", many, "at most 1024")
 
     def what_there_is_not():
         for call in (

@@ -26,7 +26,9 @@ use infer_models::ModelRef;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::serve::ServeArgs;
-use crate::args::values::{Levels, parse_count, parse_env, parse_levels, parse_shape};
+use crate::args::values::{
+    Levels, parse_count, parse_env, parse_levels, parse_shape, parse_threads,
+};
 use crate::status;
 
 /// Run WebAssembly guests that do AI inference, on the hardware that is there.
@@ -267,10 +269,10 @@ pub(crate) struct SelectionArgs {
     #[arg(long, value_name = "TYPE", value_parser = parse_precision)]
     precision: Option<Precision>,
     /// Threads of one inference [default: the engine's own choice]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
     /// Inferences of one model at one time [default: the engine's own choice]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     streams: Option<NonZeroUsize>,
     /// What matters more to the engine: latency or throughput [default: the engine's own choice]
     #[arg(long, value_name = "HINT", value_parser = parse_performance)]
@@ -601,7 +603,7 @@ pub(crate) struct TuneArgs {
     #[arg(
         long,
         value_name = "NUMBERS",
-        value_delimiter = ',', value_parser = parse_count,
+        value_delimiter = ',', value_parser = parse_threads,
         help_heading = "What to try"
     )]
     threads: Option<Vec<NonZeroUsize>>,

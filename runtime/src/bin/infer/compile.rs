@@ -12,6 +12,7 @@ use crate::run::read_guest;
 use crate::status::Status;
 
 pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
+    check(args).with_context(|| format!("cannot write `{}`", args.output.display()))?;
     let engine = Engine::new(&EngineConfig {
         fuel: args.fuel,
         ..EngineConfig::default()
@@ -29,7 +30,22 @@ pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
     Ok(Status::Success)
 }
 
+/// Fails where something else than a file would be lost. A link's file is written, not the link.
+fn check(args: &CompileArgs) -> anyhow::Result<()> {
+    let Ok(found) = args.output.metadata() else {
+        return Ok(());
+    };
+    anyhow::ensure!(
+        found.is_file(),
+        "expected a file or nothing there, found a folder, a device or a pipe"
+    );
+    let same = args.output.canonicalize()? == args.guest.canonicalize()?;
+    anyhow::ensure!(!same, "expected another file than the guest itself");
+    Ok(())
+}
+
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())

@@ -1,5 +1,8 @@
 //! How the C library's allocator gets memory from the kernel, and what becomes of large buffers that are freed.
 
+#[cfg(target_env = "gnu")]
+use rustix::process::{Resource, getrlimit};
+
 /// Free memory that stays at the end of one of the allocator's heaps, in bytes.
 #[cfg(target_env = "gnu")]
 const KEPT: libc::c_int = 8 << 20;
@@ -32,16 +35,21 @@ pub(crate) fn keep() {
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "the C library and the kernel are called")]
 pub(crate) fn use_large_pages() {
+    // Address space that is not touched counts there too.
+    let limits = [Resource::Data, Resource::As].map(getrlimit);
+    if limits.iter().any(|limit| limit.current.is_some()) {
+        return;
+    }
     set(&[
         (libc::M_ARENA_MAX, 1),
         (libc::M_MMAP_THRESHOLD, MAPPED),
         (libc::M_TRIM_THRESHOLD, 2 * HEAP),
         (libc::M_TOP_PAD, HEAP),
     ]);
-    // Larger than what is free, so that the heap grows.
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(
-        GROWTH as usize,
-    )));
+    // Larger than what is free, so that the heap grows. Where it cannot, all goes on as without.
+    let mut grown = Vec::<u8>::new();
+    let _ = grown.try_reserve_exact(GROWTH as usize);
+    drop(std::hint::black_box(grown));
     set(&[(libc::M_TOP_PAD, GROWTH)]);
     // SAFETY: without an increment it only says where the heap ends.
     let end = unsafe { libc::sbrk(0) };

@@ -31,7 +31,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     let backends = Arc::new(args.selection.backends()?);
     let selection = args.selection.selection()?;
     let device = granted_device(&backends, &selection)?;
-    let compiling = Compiling::start(&args);
+    let compiling = Compiling::start(&args)?;
     let registry = open_models((&args.models, &args.selection), &backends, &selection);
     let Some(guest) = compiling.wait()? else {
         return Ok(timed_out(
@@ -66,7 +66,7 @@ struct Compiling {
 }
 
 impl Compiling {
-    fn start(args: &RunArgs) -> Compiling {
+    fn start(args: &RunArgs) -> anyhow::Result<Compiling> {
         let (sender, guest) = mpsc::channel();
         let alone = args.models.models.is_empty() && args.limits.timeout.is_none();
         let (path, trusted) = (args.guest.clone(), args.grants.allow_precompiled);
@@ -85,13 +85,16 @@ impl Compiling {
         let prepare = move || drop(sender.send(prepare()));
         match alone {
             true => prepare(),
-            false => drop(std::thread::spawn(prepare)),
+            false => {
+                let started = std::thread::Builder::new().spawn(prepare);
+                drop(started.context("cannot start a thread")?);
+            }
         }
         let until = args
             .limits
             .timeout
             .map(|timeout| Instant::now() + timeout.max(COMPILATION));
-        Compiling { guest, until }
+        Ok(Compiling { guest, until })
     }
 
     /// The guest, or nothing if its time was up.

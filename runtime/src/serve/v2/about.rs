@@ -178,7 +178,7 @@ pub(crate) fn statistics(entry: &Entry) -> ModelStatistics {
         execution_count: calls.runs,
         inference_stats: InferenceStatistics {
             success: Counted::new(success, requests.succeeding()),
-            fail: Counted::new(failures.sum(), Duration::ZERO),
+            fail: Counted::new(failures.sum(), requests.failing()),
             queue: Counted::new(success, calls.queueing + requests.waiting()),
             compute_input: Counted::new(success, requests.reading()),
             compute_infer: Counted::new(success, calls.executing),
@@ -203,7 +203,10 @@ pub(crate) fn index(state: &State, only_ready: bool) -> Vec<Indexed> {
             Stage::Ready(_) => ("READY", String::new()),
             Stage::Loading => ("LOADING", String::new()),
             Stage::Unloaded => ("UNAVAILABLE", "unloaded".to_owned()),
-            Stage::Failed(error) => ("UNAVAILABLE", error.report()),
+            Stage::Failed(_) => {
+                let reason = "it could not be loaded, as the server's log says";
+                ("UNAVAILABLE", reason.to_owned())
+            }
         };
         Indexed {
             name: entry.name().to_owned(),

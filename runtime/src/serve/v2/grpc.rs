@@ -17,7 +17,7 @@ use crate::serve::State;
 use crate::serve::repository::{Entry, Ready};
 use crate::serve::v2::control::{self, Change, Denied};
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer, level};
-use crate::serve::v2::rest::no_shared_memory;
+use crate::serve::v2::rest::{no_classification, no_shared_memory};
 use crate::serve::v2::{about, datatype, rest};
 use generated::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use generated::infer_parameter::ParameterChoice;
@@ -49,10 +49,17 @@ const PRIORITY: &str = "priority";
 /// The parameter of a tensor that lies in shared memory.
 const SHARED_MEMORY: &str = "shared_memory_region";
 
+/// Of an output that shall become classes.
+const CLASSIFICATION: &str = "classification";
+
+/// How much later than its deadline a call is cut off that has not ended by that.
+const LATER: Duration = Duration::from_millis(200);
+
 /// What is answered by gRPC.
 pub(crate) fn router(state: Arc<State>) -> Router {
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
-    let limit = state.config.limits.timeout;
+    // A call's own deadline comes first, and says more.
+    let limit = state.config.limits.timeout.saturating_add(LATER);
     let service = GrpcInferenceServiceServer::new(Service(state))
         .max_decoding_message_size(most.saturating_add(ENVELOPE))
         .max_encoding_message_size(usize::MAX);
@@ -211,11 +218,11 @@ impl GrpcInferenceService for Service {
             let (id, latest) = (request.id.clone(), deadline(&self.0, started, asked));
             let reading = Instant::now();
             let inference = read(request)?;
-            entry.requests.read_inputs(reading.elapsed());
+            counted.read_since(reading);
             let outputs = infer(&self.0, &ready, inference, latest).await?;
             let writing = Instant::now();
             let response = write(entry.name(), id, outputs);
-            entry.requests.wrote_outputs(writing.elapsed());
+            counted.wrote_since(writing);
             response
         };
         let result = result.await;
@@ -420,7 +427,14 @@ fn number(request: &ModelInferRequest, name: &str, unit: &str) -> Result<Option<
             Ok(Some(number.unsigned_abs()))
         }
         Some(other) => {
-            let message = format!("expected {unit} in the parameter `{name}`, got {other:?}");
+            let got = match other {
+                Some(ParameterChoice::Int64Param(number)) => number.to_string(),
+                Some(ParameterChoice::StringParam(text)) => format!("the text {:?}", clip(text)),
+                Some(ParameterChoice::BoolParam(value)) => value.to_string(),
+                Some(ParameterChoice::DoubleParam(number)) => number.to_string(),
+                _ => "nothing".to_owned(),
+            };
+            let message = format!("expected {unit} in the parameter `{name}`, got {got}");
             Err(Error::new(ErrorKind::InvalidArgument, message))
         }
     }
@@ -447,6 +461,12 @@ fn read(request: ModelInferRequest) -> Result<Inference> {
         .find(|output| output.parameters.contains_key(SHARED_MEMORY));
     if let Some(output) = shared {
         return Err(no_shared_memory("output", &output.name));
+    }
+    let classified = outputs
+        .iter()
+        .find(|output| output.parameters.contains_key(CLASSIFICATION));
+    if let Some(output) = classified {
+        return Err(no_classification(&output.name));
     }
     let mut raw = raw.into_iter();
     let inputs = inputs.into_iter().map(|input| {

@@ -125,6 +125,8 @@ pub(crate) struct Counted<'a> {
     entry: &'a Entry,
     started: Instant,
     ending: Ending,
+    reading: Duration,
+    writing: Duration,
 }
 
 impl<'a> Counted<'a> {
@@ -133,7 +135,19 @@ impl<'a> Counted<'a> {
             entry,
             started,
             ending: Ending::Cancelled,
+            reading: Duration::ZERO,
+            writing: Duration::ZERO,
         }
+    }
+
+    /// Its inputs were read, since then.
+    pub(crate) fn read_since(&mut self, began: Instant) {
+        self.reading = began.elapsed();
+    }
+
+    /// Its outputs were written, since then.
+    pub(crate) fn wrote_since(&mut self, began: Instant) {
+        self.writing = began.elapsed();
     }
 
     /// How it ended.
@@ -144,8 +158,11 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.entry
-            .requests
-            .ended(self.ending, self.started.elapsed());
+        let requests = &self.entry.requests;
+        requests.ended(self.ending, self.started.elapsed());
+        if self.ending == Ending::Ok {
+            requests.read_inputs(self.reading);
+            requests.wrote_outputs(self.writing);
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod about;
 mod binary;
+mod codec;
 mod control;
 mod datatype;
 mod grpc;
@@ -120,7 +121,8 @@ async fn another_method(request: Request<Body>) -> Response<Body> {
     let (method, path) = (request.method(), clip(request.uri().path()));
     let expected = match *method {
         Method::POST => "GET",
-        _ => "another method: POST, say",
+        Method::GET | Method::HEAD => "POST",
+        _ => "GET or POST",
     };
     let message = format!("expected {expected} at `{path}`, got {method}");
     let mut response = refusal(&Error::new(ErrorKind::UnsupportedOperation, message));

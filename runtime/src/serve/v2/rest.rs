@@ -59,6 +59,8 @@ struct Parameters {
     /// A model's level, as Triton has it.
     priority: Option<u64>,
     shared_memory_region: Option<IgnoredAny>,
+    /// How many classes an output shall become, as Triton has it.
+    classification: Option<u64>,
 }
 
 impl Parameters {
@@ -74,6 +76,15 @@ impl Parameters {
 pub(crate) fn no_shared_memory(what: &str, name: &str) -> Error {
     let message = format!("{what} `{}`: this server has no shared memory", clip(name));
     Error::new(ErrorKind::UnsupportedOperation, message)
+}
+
+pub(crate) fn no_classification(name: &str) -> Error {
+    let message = format!(
+        "output `{}`: this server does not make classes of outputs (`classification`)",
+        clip(name)
+    );
+    Error::new(ErrorKind::UnsupportedOperation, message)
+        .with_hint("ask for the output itself, or serve a guest that names the classes")
 }
 
 #[derive(Serialize)]
@@ -143,7 +154,7 @@ async fn run(
         let reading = Instant::now();
         let text = head.unwrap_or(body.len());
         let asked = for_its_size(text, move || read(head, &body)).await?;
-        entry.requests.read_inputs(reading.elapsed());
+        counted.read_since(reading);
         let latest = deadline(state, started, asked.timeout);
         let outputs = infer(state, &ready, asked.inference, latest).await?;
         let writing = Instant::now();
@@ -156,7 +167,7 @@ async fn run(
         let name = entry.name().to_owned();
         let write = move || respond(&name, id, outputs, (&binary, all_binary));
         let response = for_its_size(text, write).await;
-        entry.requests.wrote_outputs(writing.elapsed());
+        counted.wrote_since(writing);
         response
     };
     let result = result.await;
@@ -244,6 +255,9 @@ fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
     for output in request.outputs.unwrap_or_default() {
         let parameters = output.parameters.unwrap_or_default();
         parameters.check("output", &output.name)?;
+        if parameters.classification.is_some_and(|classes| classes > 0) {
+            return Err(no_classification(&output.name));
+        }
         names.push(output.name);
         binary.push(parameters.binary_data);
     }

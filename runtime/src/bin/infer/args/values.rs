@@ -70,6 +70,17 @@ pub(crate) fn parse_env(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The most threads of one run. Some engines start more without an end, and wait for them.
+const MOST_THREADS: usize = 1024;
+
+/// `1` to `1024`.
+pub(crate) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number: &NonZeroUsize| number.get() <= MOST_THREADS)
+        .ok_or_else(|| format!("expected a number from 1 to {MOST_THREADS}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
