@@ -151,7 +151,7 @@ fn show(command: &str, places: &Places) -> String {
 #[test]
 fn a_run_with_a_model_has_a_heap_of_large_pages() {
     if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
-        println!("skipped: this kernel has no large pages");
+        let _ = writeln!(std::io::stderr(), "skipped: this kernel has no large pages");
         return;
     }
     let identity = common::test_model("identity-f32");

@@ -88,14 +88,14 @@ mod tests {
     #[test]
     fn a_message_of_too_many_parts_is_refused() {
         // An empty input each.
-        let inputs = |number: usize| [5 << 3 | 2, 0].repeat(number);
+        let inputs = |number: usize| [(5 << 3) | 2, 0].repeat(number);
         assert!(check(&inputs(1024)).is_ok());
         let status = check(&inputs(1025)).expect_err("too many");
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().contains("field 5"), "{status}");
         // A large tensor is one part; what ends early is for the reader to say.
-        let mut raw = vec![7 << 3 | 2, 0x80, 0x80, 0x04];
-        raw.extend(vec![5 << 3 | 2; 65_536]);
+        let mut raw = vec![(7 << 3) | 2, 0x80, 0x80, 0x04];
+        raw.extend(vec![(5 << 3) | 2; 65_536]);
         assert!(check(&raw).is_ok());
         assert!(check(&raw[..100]).is_ok());
         assert!(check(&[0xff; 20]).is_ok());
