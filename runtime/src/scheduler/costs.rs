@@ -52,7 +52,8 @@ impl Costs {
         known >> HALF == kind.0 >> HALF && known & u64::from(u32::MAX) < SHORT && known != 0
     }
 
-    /// Learns from a run that went well: how soon one fails says nothing of the others. Of two at one time that learn in the same place one may be forgotten.
+    /// Learns from a run that went well: how soon one fails says nothing of the others. Of two at one time that learn in
+    /// the same place one may be forgotten.
     pub(super) fn ran(&self, kind: Kind, took: Duration) {
         let took = u64::try_from(took.as_nanos()).map_or(LONGEST, |took| took.min(LONGEST));
         let place = self.place(kind);

@@ -324,10 +324,11 @@ fn a_call_that_fails_at_once_makes_no_other_short() {
     };
     run(&scheduler, 13, &Cancel::default()).expect_err("the engine panics");
     assert!(!is_short(), "nothing is known");
-    for _ in 0..10 {
+    // However busy the machine is: some of many runs are.
+    assert!((0..100_000).any(|_| {
         run(&scheduler, 1, &Cancel::default()).expect("it runs");
-    }
-    assert!(is_short());
+        is_short()
+    }));
 }
 
 #[test]

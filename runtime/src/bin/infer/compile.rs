@@ -12,16 +12,16 @@ use crate::run::read_guest;
 use crate::status::Status;
 
 pub(crate) fn compile(args: &CompileArgs) -> anyhow::Result<Status> {
-    check(args).with_context(|| format!("cannot write `{}`", args.output.display()))?;
     let engine = Engine::new(&EngineConfig {
         fuel: args.fuel,
         ..EngineConfig::default()
     })?;
     let bytes = read_guest(&args.guest)?;
+    let cannot_write = || format!("cannot write `{}`", args.output.display());
+    check(args).with_context(cannot_write)?;
     let compiled = infer::compile(&engine, &bytes)
         .with_context(|| format!("cannot compile the guest `{}`", args.guest.display()))?;
-    write(&args.output, &compiled)
-        .with_context(|| format!("cannot write `{}`", args.output.display()))?;
+    write(&args.output, &compiled).with_context(cannot_write)?;
     tracing::info!(
         "{} of native code in `{}`",
         output::bytes(compiled.len() as u64),
