@@ -17,11 +17,11 @@ class Places:
     """Files of this run. The current folder is the repository's root."""
 
     work: str = "target/bench"
-    infer: str = "target/release/infer"
-    native: str = "target/release/native-worker"
-    native_server: str = "target/release/native-server"
-    load: str = "target/release/load"
-    peer: str = "target/peers/release/wasmtime-peer"
+    infer: str = "target/dist/infer"
+    native: str = "target/dist/native-worker"
+    native_server: str = "target/dist/native-server"
+    load: str = "target/dist/load"
+    peer: str = "target/peers/dist/wasmtime-peer"
     python: str = "target/bench/venv/bin/python"
     light: str = "target/conformance/onnx-1.22.0/light"
 
