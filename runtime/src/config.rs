@@ -24,9 +24,10 @@ pub struct EngineConfig {
     /// What the pool keeps of an instance's memory for the next one in its place, in bytes: clearing that is cheaper than
     /// having it mapped anew. It stays resident, once touched, for each instance of the pool.
     pub kept_memory: usize,
-    /// How many instances that answer requests may run on the threads of the caller's runtime at one time. Each does until
-    /// it has computed for a millisecond or two; then, and where so many run already, it gets a thread of its own. A
-    /// runtime that has more threads than this stays free for other work. 0 gives each a thread of its own at once.
+    /// How many instances that answer requests, and calls of models that are known to be short, may run on the threads of the
+    /// caller's runtime at one time. An instance does until it has computed for a millisecond or two; then, and where so
+    /// many run already, it gets a thread of its own. A runtime that has more threads than this stays free for other
+    /// work. 0 gives each a thread of its own at once.
     pub on_runtime: usize,
 }
 

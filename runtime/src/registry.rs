@@ -8,7 +8,7 @@ use infer_models::Model as ModelFiles;
 
 use crate::engine::Engine;
 use crate::nn::info;
-use crate::scheduler::{Asker, Counters, Scheduler, Scheduling, Statistics};
+use crate::scheduler::{Asker, Counters, Elsewhere, Scheduler, Scheduling, Statistics};
 
 /// The name that portable guests ask for.
 pub const DEFAULT_NAME: &str = "default";
@@ -89,8 +89,12 @@ impl Model {
         asker: Asker<'_>,
     ) -> Result<Vec<Tensor>> {
         let inputs = self.signature().arrange(inputs)?;
+        let elsewhere = Elsewhere {
+            threads: engine.threads(),
+            places: Some(engine.slices()),
+        };
         self.scheduler
-            .run_elsewhere(engine.threads(), (inputs, asker), &mut None)
+            .run_elsewhere(elsewhere, (inputs, asker), &mut None)
             .await
     }
 

@@ -21,6 +21,7 @@ use infer_core::{
 
 use crate::spans;
 use costs::Costs;
+pub(crate) use elsewhere::Elsewhere;
 use queue::{Caller, Queue, Waiting, Woken};
 pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
@@ -262,10 +263,13 @@ impl Scheduler {
         let ran = run_engine(self.engine, || {
             let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
             session.run(calls);
-            Ok(session)
+            Ok(Some(session))
         });
         let ran = match ran {
-            Err(error) if calls.len() > 1 => self.run_each(calls, &error),
+            Err(error) if calls.len() > 1 => {
+                self.run_each(calls, &error);
+                Ok(None)
+            }
             ran => ran,
         };
         let took = started.elapsed();
@@ -279,16 +283,16 @@ impl Scheduler {
         // A session that panicked is gone by now; one that only failed is as good as before.
         match ran {
             Ok(session) if self.stateful => {
-                *own = Some(session);
+                *own = session;
                 (Ok(()), None)
             }
-            Ok(session) => (Ok(()), Some(session)),
+            Ok(session) => (Ok(()), session),
             Err(error) => (Err(error), None),
         }
     }
 
     /// After a panic in a batch: each call by itself, so that only the one that makes the engine panic fails.
-    fn run_each(&self, calls: &mut [Call], error: &Error) -> Result<Box<dyn Session>> {
+    fn run_each(&self, calls: &mut [Call], error: &Error) {
         tracing::debug!("a batch is run again call by call: {error}");
         for call in calls {
             let ran = run_engine(self.engine, || {
@@ -299,7 +303,6 @@ impl Scheduler {
                 call.result = Some(Err(error));
             }
         }
-        run_engine(self.engine, || self.graph.session())
     }
 
     /// Gives a turn back, or on to the calls that are first.

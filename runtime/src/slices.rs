@@ -1,8 +1,8 @@
 //! Slices of time on the threads of a caller's runtime.
 //!
 //! An instance that answers runs where it is polled, which saves handing it and all that it sends from thread to thread,
-//! until it has computed for a slice; then it gets a thread of its own. Only so many may run so at one time: the runtime keeps
-//! threads for its other work, whatever guests do.
+//! until it has computed for a slice; then it gets a thread of its own. Calls of models that are known to be short run so too.
+//! Only so many of both may run so at one time: the runtime keeps threads for its other work, whatever guests and clients do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -36,11 +36,14 @@ pub(crate) struct Slice {
     over: AtomicBool,
 }
 
-/// A place that is given back when it is dropped.
+/// A slice that has begun.
 pub(crate) struct Begun<'a> {
-    places: &'a Shared,
     slice: &'a Slice,
+    _place: Place<'a>,
 }
+
+/// A place that is given back when it is dropped.
+pub(crate) struct Place<'a>(&'a Shared);
 
 impl Slices {
     /// Places for so many at one time; their slices end at the epochs of this engine.
@@ -55,16 +58,19 @@ impl Slices {
 
     /// Begins a slice, if there is a place for it.
     pub(crate) fn begin<'a>(&'a self, slice: &'a Slice) -> Option<Begun<'a>> {
-        let running = self.0.running.fetch_add(1, Ordering::SeqCst);
-        let begun = Begun {
-            places: &self.0,
-            slice,
-        };
-        if running >= self.0.most || !self.is_ticking() {
-            return None;
-        }
+        let place = self.place().filter(|_| self.is_ticking())?;
         slice.began.store(slice.now(), Ordering::Relaxed);
-        Some(begun)
+        Some(Begun {
+            slice,
+            _place: place,
+        })
+    }
+
+    /// A place for work that is short by itself, if there is one.
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        let running = self.0.running.fetch_add(1, Ordering::SeqCst);
+        let place = Place(&self.0);
+        (running < self.0.most).then_some(place)
     }
 
     /// Whether slices end; starts the thread that ends them.
@@ -104,7 +110,12 @@ impl Slices {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.slice.began.store(0, Ordering::Relaxed);
-        self.places.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -153,6 +164,7 @@ mod tests {
         assert!(!slice.ends(), "it does not run");
         let begun = slices.begin(&slice).expect("a place");
         assert!(slices.begin(&other).is_none(), "there is but one place");
+        assert!(slices.place().is_none(), "nor for work that is short");
         assert!(!slice.is_over());
         std::thread::sleep(2 * SLICE);
         assert!(!other.ends());

@@ -2,6 +2,8 @@
 //!
 //! What is wrong is said as what was expected, for a parser of options or of a file to put its own words before.
 
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use infer_core::{Device, Performance, Precision};
@@ -128,6 +130,36 @@ pub fn parse_size(text: &str) -> Parsed<u64> {
         .ok_or_else(|| "the size is too large".to_owned())
 }
 
+/// The most threads of one run. Some engines start more without an end, and wait for them.
+const MOST_THREADS: usize = 1024;
+
+/// A number of threads: 1 to 1024.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_threads(text: &str) -> Parsed<NonZeroUsize> {
+    let number = text.parse().ok();
+    number
+        .filter(|number: &NonZeroUsize| number.get() <= MOST_THREADS)
+        .ok_or_else(|| format!("expected a number from 1 to {MOST_THREADS}"))
+}
+
+/// Where to listen: an address and a port, `localhost` being 127.0.0.1.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_address(text: &str) -> Parsed<SocketAddr> {
+    let port = text
+        .strip_prefix("localhost:")
+        .and_then(|port| port.parse().ok());
+    port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)))
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| {
+            "expected an address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000"
+                .to_owned()
+        })
+}
+
 /// A host: `NAME`, `NAME:PORT`, or an address of version 6 in brackets.
 ///
 /// # Errors
@@ -175,6 +207,25 @@ mod tests {
             "cuda",
         ] {
             assert!(parse_device(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let local = |port| Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(parse_address("127.0.0.1:8000"), local(8000));
+        assert_eq!(parse_address("localhost:0"), local(0));
+        assert!(parse_address("[::1]:80").is_ok_and(|address| address.is_ipv6()));
+        for wrong in [
+            "",
+            "8000",
+            ":8000",
+            "localhost",
+            "localhost:65536",
+            "::1:80",
+            "a:1",
+        ] {
+            assert!(parse_address(wrong).is_err(), "{wrong}");
         }
     }
 

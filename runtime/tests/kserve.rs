@@ -355,6 +355,8 @@ fn wrong_json_is_told_what_is_wrong() {
         ("nothing", String::new(), "JSON"),
         ("no JSON", "{".to_owned(), "JSON"),
         ("a list", "[]".to_owned(), "JSON"),
+        ("a text", "\"x\"".to_owned(), "expected an object with `inputs`"),
+        ("an input that is none", r#"{"inputs":[7]}"#.to_owned(), "expected an input: an object"),
         ("null", "null".to_owned(), "JSON"),
         ("more behind it", format!("{} x", with_input("[1]", r#""data":[1]"#)), "JSON"),
         ("bytes that are no text", "\u{0}".to_owned(), "JSON"),
@@ -405,6 +407,8 @@ fn wrong_json_is_told_what_is_wrong() {
     refused("an unknown version", &answer, 404, "version");
     let answer = server.post(&format!("/v2/models/{}/infer", "n".repeat(8000)), &[]);
     refused("a long name", &answer, 404, "no model");
+    let answer = server.get("/v2/models/%ff/ready");
+    refused("a name that is no text", &answer, 400, "UTF-8");
     let answer = server.get("/v2/something/else");
     refused("an unknown path", &answer, 404, "/v2/something/else");
     let answer = server.get(INFER);

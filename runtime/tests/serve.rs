@@ -393,6 +393,56 @@ fn a_bad_start_says_what_is_wrong() {
 }
 
 #[test]
+fn settings_that_could_mean_nothing_are_no_start() {
+    let model = identity();
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret").expect("written");
+    let named = format!("stats={model}");
+    let args: [(&[&str], &str); 4] = [
+        (&["--model", &named], "cannot have the name `stats`"),
+        (
+            &["--model", &model, "--http", "8000"],
+            "such as 127.0.0.1:8000",
+        ),
+        (&["--model", &model, "--queue", "x"], "expected a number"),
+        (
+            &["--model", &model, "--ort-lib", "no/where.so"],
+            "cannot find `no/where.so` (--ort-lib)",
+        ),
+    ];
+    for (args, expected) in args {
+        let said = Server::try_start(args).err().expect("it does not start");
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let file = folder.path().join("infer.toml");
+    let tables = [
+        (
+            "[model.m]\nref = \"MODEL\"\nmax-delay = \"2ms\"",
+            "expected `max-batch` beside `max-delay`",
+        ),
+        (
+            "[server]\nadmin-token = \"token\"\n[model.m]\nref = \"MODEL\"",
+            "expected `allow-model-control` beside `admin-token`",
+        ),
+        (
+            "[model.m]\nref = \"MODEL\"\nthreads = 5000",
+            "expected a number from 1 to 1024, got 5000",
+        ),
+        (
+            "[server]\nhttp = \"8000\"",
+            "expected an address and a port",
+        ),
+    ];
+    for (text, expected) in tables {
+        std::fs::write(&file, text.replace("MODEL", &model)).expect("written");
+        let args = ["--config", file.to_str().expect("UTF-8")];
+        let said = Server::try_start(&args).err().expect("it does not start");
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+}
+
+#[test]
 fn models_are_swapped_and_lazily_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("m.onnx");

@@ -1,11 +1,13 @@
 //! Where a backend looks for its engine's library, in order.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use infer_core::{Candidate, Candidates};
 
 use crate::EngineStore;
 use crate::cuda::CUDA_ENGINE;
+use crate::manifest::RECORD;
 use crate::places::{Places, entries};
 
 /// An engine that is loaded at run time.
@@ -117,7 +119,13 @@ fn candidates_at(
             Some(path) => found.places.push(candidate(path, "installed")),
             None => {
                 let folder = store.folder().join(name);
-                let absent = format!("`{}` (not installed)", folder.display());
+                let why = match folder.join(RECORD).metadata() {
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                        "permission denied"
+                    }
+                    _ => "not installed",
+                };
+                let absent = format!("`{}` ({why})", folder.display());
                 found.absent.push(absent);
             }
         }

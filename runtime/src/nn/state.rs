@@ -18,7 +18,7 @@ use crate::backends::Backends;
 use crate::config::{DeviceChoice, Grants, Selection};
 use crate::nn::usage::{Charge, Handle, Usage};
 use crate::registry::{Model, Registry};
-use crate::scheduler::{Asker, OwnSession};
+use crate::scheduler::{Asker, Elsewhere, OwnSession};
 use crate::threads::Threads;
 
 /// Stack of the thread that loads a guest's own model: parsers recurse on nested graphs.
@@ -256,9 +256,13 @@ impl NnState {
         let mut computing = self.begin(context, inputs)?;
         let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
         let call = (inputs, self.asker());
+        let elsewhere = Elsewhere {
+            threads: &self.threads,
+            places: None,
+        };
         let ran = model
             .scheduler()
-            .run_elsewhere(&self.threads, call, &mut context.session)
+            .run_elsewhere(elsewhere, call, &mut context.session)
             .await;
         self.end(context, computing, ran)
     }

@@ -15,6 +15,7 @@ use tracing::Span;
 use super::costs::Costs;
 use super::queue::{Caller, Turn, Waiting, Woken};
 use super::{Asker, OwnSession, Scheduler, Start, nothing};
+use crate::slices::Slices;
 use crate::threads::{Threads, panicked};
 
 /// Stack of a thread that calls an engine, in bytes.
@@ -22,6 +23,14 @@ const STACK: usize = 2 << 20;
 
 /// How long an engine that was asked to stop may take before its caller is told that the time is up.
 const GRACE: Duration = Duration::from_millis(30);
+
+/// Where calls run whose callers wait as futures.
+#[derive(Clone, Copy)]
+pub(crate) struct Elsewhere<'a> {
+    pub(crate) threads: &'a Threads,
+    /// The places on the threads that poll; absent for a caller that has one already, or a thread of its own.
+    pub(crate) places: Option<&'a Slices>,
+}
 
 impl Scheduler {
     /// Runs one call without blocking for long; inputs are checked and in order. A stateful graph runs on `own`, as in
@@ -31,7 +40,7 @@ impl Scheduler {
     /// Those of the engine; `Busy` where too many wait; `Timeout` when cancelled.
     pub(crate) async fn run_elsewhere(
         self: &Arc<Scheduler>,
-        threads: &Threads,
+        elsewhere: Elsewhere<'_>,
         (inputs, asker): (Vec<Tensor>, Asker<'_>),
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
@@ -49,17 +58,15 @@ impl Scheduler {
                 let run = move |scheduler: &Scheduler, own: &mut OwnSession| {
                     scheduler.run_alone(call, session, own)
                 };
-                match short {
-                    true => self.here(run, own),
-                    false => self.on_a_thread((threads, cancel), run, own).await,
-                }
+                self.here_or_elsewhere((elsewhere, cancel), short, run, own)
+                    .await
             }
             Start::Later(waiting) => {
                 let waiting = Queued {
                     scheduler: self,
                     waiting: Some(waiting),
                 };
-                self.wait_elsewhere((threads, cancel), (waiting, short), own)
+                self.wait_elsewhere((elsewhere, cancel), (waiting, short), own)
                     .await
             }
             Start::Refused(error) => Err(error),
@@ -70,7 +77,7 @@ impl Scheduler {
 
     async fn wait_elsewhere(
         self: &Arc<Scheduler>,
-        (threads, cancel): (&Threads, &Cancel),
+        (elsewhere, cancel): (Elsewhere<'_>, &Cancel),
         (mut queued, short): (Queued<'_>, bool),
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
@@ -91,10 +98,9 @@ impl Scheduler {
                     let lead = move |scheduler: &Scheduler, own: &mut OwnSession| {
                         scheduler.lead(batch, &waiting, own)
                     };
-                    return match short {
-                        true => self.here(lead, own),
-                        false => self.on_a_thread((threads, cancel), lead, own).await,
-                    };
+                    return self
+                        .here_or_elsewhere((elsewhere, cancel), short, lead, own)
+                        .await;
                 }
                 Woken::Stopped => return Err(self.leave(&waiting)),
                 Woken::Delayed => {}
@@ -102,15 +108,24 @@ impl Scheduler {
         }
     }
 
-    /// Does at once what has a turn and is short.
-    fn here(
-        &self,
-        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran,
+    /// Does what has a turn: at once where it is short and there is a place, which is kept meanwhile.
+    async fn here_or_elsewhere(
+        self: &Arc<Scheduler>,
+        (elsewhere, cancel): (Elsewhere<'_>, &Cancel),
+        short: bool,
+        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran + Send + 'static,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let (result, session) = run(self, own);
-        self.end_turn(session);
-        result
+        let Elsewhere { threads, places } = elsewhere;
+        if short {
+            let place = places.map(Slices::place);
+            if !matches!(place, Some(None)) {
+                let (result, session) = run(self, own);
+                self.end_turn(session);
+                return result;
+            }
+        }
+        self.on_a_thread((threads, cancel), run, own).await
     }
 
     /// Has a thread do what blocks. Where none can be had it is done here: a turn is never lost.

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Condvar};
+use std::thread::ThreadId;
 
 use infer_core::{Dtype, Placement, TensorInfo, run_batch};
 
 use super::*;
+use crate::slices::Slices;
+use crate::threads::Threads;
 
 /// What a run does with its rows of two bytes each.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,6 +29,7 @@ struct Held {
     opened: Condvar,
     now: AtomicUsize,
     most: AtomicUsize,
+    ran_on: Mutex<Option<ThreadId>>,
 }
 
 struct HeldGraph(Arc<Held>);
@@ -48,6 +52,7 @@ fn held(kind: Kind, concurrency: usize) -> Arc<Held> {
         opened: Condvar::new(),
         now: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
+        ran_on: Mutex::default(),
     })
 }
 
@@ -67,6 +72,7 @@ impl Held {
     fn run(&self, input: &Tensor) -> Result<Vec<Tensor>> {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
+        *self.ran_on.lock().expect("no panic") = Some(std::thread::current().id());
         let open = self.open.lock().expect("no panic");
         drop(self.opened.wait_while(open, |open| !*open));
         self.now.fetch_sub(1, Ordering::SeqCst);
@@ -329,6 +335,43 @@ fn a_call_that_fails_at_once_makes_no_other_short() {
         run(&scheduler, 1, &Cancel::default()).expect("it runs");
         is_short()
     }));
+}
+
+#[tokio::test]
+async fn a_short_call_runs_where_it_is_polled_if_there_is_a_place() {
+    let held = held(Kind::AddsOne, 1);
+    let scheduler = scheduler(&held, &Scheduling::default());
+    let (threads, slices) = (
+        Threads::new(None),
+        Slices::new(1, wasmtime::Engine::default()),
+    );
+    let elsewhere = Elsewhere {
+        threads: &threads,
+        places: Some(&slices),
+    };
+    let runs_here = async || {
+        let input = Tensor::copied_from(Dtype::U8, vec![1, 2], &[1, 0]).expect("valid");
+        let call = (vec![input], (&Cancel::default()).into());
+        let ran = scheduler.run_elsewhere(elsewhere, call, &mut None).await;
+        ran.expect("it runs");
+        *held.ran_on.lock().expect("no panic") == Some(std::thread::current().id())
+    };
+    assert!(!runs_here().await, "nothing is known of it");
+    // However busy the machine is: some of many runs are short.
+    let mut tries = 0;
+    while !runs_here().await {
+        tries += 1;
+        assert!(tries < 100_000);
+    }
+    let place = slices.place().expect("all calls have ended");
+    for _ in 0..10 {
+        assert!(!runs_here().await, "there is no place");
+    }
+    drop(place);
+    while !runs_here().await {
+        tries += 1;
+        assert!(tries < 200_000);
+    }
 }
 
 #[test]

@@ -35,10 +35,13 @@ pub struct ServeFile {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ServerTable {
     /// The address of HTTP.
+    #[serde(deserialize_with = "address")]
     pub http: Option<SocketAddr>,
     /// The address of gRPC.
+    #[serde(deserialize_with = "address")]
     pub grpc: Option<SocketAddr>,
     /// The address of metrics.
+    #[serde(deserialize_with = "address")]
     pub metrics: Option<SocketAddr>,
     /// A certificate's file.
     pub tls_cert: Option<PathBuf>,
@@ -83,6 +86,7 @@ pub struct ModelTable {
     strict_device: bool,
     #[serde(default, deserialize_with = "precision")]
     precision: Option<Precision>,
+    #[serde(default, deserialize_with = "threads")]
     threads: Option<NonZeroUsize>,
     streams: Option<NonZeroUsize>,
     #[serde(default, deserialize_with = "performance")]
@@ -172,7 +176,7 @@ impl ServeFile {
     /// The models; `default` are the settings of those that say none.
     ///
     /// # Errors
-    /// `InvalidArgument` for a bad name, and for a default priority that is no level.
+    /// `InvalidArgument` for a bad name, a default priority that is no level, and a delay without batches.
     pub fn models(&self, default: &Selection) -> Result<Vec<ModelConfig>> {
         let models = self.model.iter().map(|(name, table)| {
             check_name(name)?;
@@ -225,9 +229,28 @@ impl ModelTable {
         }
     }
 
+    fn batching(&self, model: &str, default: Option<Batching>) -> Result<Option<Batching>> {
+        let batching = match self.max_batch {
+            Some(max_batch) => Some(Batching {
+                max_batch,
+                max_delay: Duration::ZERO,
+            }),
+            None => default,
+        };
+        match (batching, self.max_delay) {
+            (batching, None) => Ok(batching),
+            (Some(batching), Some(max_delay)) => Ok(Some(Batching {
+                max_delay,
+                ..batching
+            })),
+            (None, Some(_)) => Err(invalid(format!(
+                "model `{model}`: expected `max-batch` beside `max-delay`, got none"
+            ))),
+        }
+    }
+
     fn selection(&self, name: &str, default: &Selection) -> Result<Selection> {
         let options = &default.options;
-        let delay = self.max_delay.unwrap_or_default();
         Ok(Selection {
             backend: self
                 .backend
@@ -246,13 +269,7 @@ impl ModelTable {
             strict_device: self.strict_device || default.strict_device,
             reason: None,
             scheduling: Scheduling {
-                batching: match self.max_batch {
-                    Some(max_batch) => Some(Batching {
-                        max_batch,
-                        max_delay: delay,
-                    }),
-                    None => default.scheduling.batching,
-                },
+                batching: self.batching(name, default.scheduling.batching)?,
                 queue: self.queue.unwrap_or(default.scheduling.queue),
                 priorities: self.priorities(name)?,
             },
@@ -318,6 +335,22 @@ fn duration<'de, D: Deserializer<'de>>(
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
     written(deserializer, values::parse_size).map(Some)
+}
+
+fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<SocketAddr>, D::Error> {
+    written(deserializer, values::parse_address).map(Some)
+}
+
+fn threads<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<NonZeroUsize>, D::Error> {
+    let number = i64::deserialize(deserializer)?.to_string();
+    let threads = values::parse_threads(&number);
+    threads
+        .map(Some)
+        .map_err(|expected| de::Error::custom(format!("{expected}, got {number}")))
 }
 
 fn device<'de, D: Deserializer<'de>>(

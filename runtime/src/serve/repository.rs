@@ -19,6 +19,9 @@ use crate::serve::guests::ServedGuest;
 use crate::serve::served::{GUEST_PLATFORM, Served};
 use crate::spans;
 
+/// What stands in the protocol in the place of a name.
+const STATISTICS: &str = "stats";
+
 /// The models, by the names that they are served under.
 pub(crate) struct Repository {
     engine: Engine,
@@ -367,6 +370,15 @@ impl Entry {
 }
 
 fn add(entries: &mut Vec<Entry>, name: String, source: Source) -> Result<()> {
+    if name == STATISTICS {
+        let message = "a served model cannot have the name `stats`: `/v2/models/stats` is what is said of all";
+        return Err(
+            Error::new(ErrorKind::InvalidArgument, message).with_hint(match source {
+                Source::Files(_) => "name it: --model NAME=REF",
+                Source::Guest(_) => "give the guest's file, or its table, another name",
+            }),
+        );
+    }
     if entries.iter().any(|entry| entry.name == name) {
         let message = format!("two models have the name `{name}`");
         return Err(

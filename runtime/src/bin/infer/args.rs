@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
 use infer::values::{
     parse_device, parse_dir, parse_duration, parse_host, parse_performance, parse_precision,
-    parse_size,
+    parse_size, parse_threads,
 };
 use infer::{
     Backends, Batching, DeviceChoice, DirGrant, EngineLibraries, Grants, HostGrant, Limits,
@@ -27,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::serve::ServeArgs;
 use crate::args::values::{
-    Levels, parse_count, parse_env, parse_levels, parse_shape, parse_threads,
+    Levels, parse_count, parse_env, parse_levels, parse_number, parse_shape,
 };
 use crate::status;
 
@@ -183,7 +183,7 @@ pub(crate) struct LoadArgs {
 pub(crate) struct BatchingArgs {
     /// Make calls of several callers one run of at most so many rows. The model's first dimension must be dynamic in
     /// every input and output [default: no batches]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     max_batch: Option<NonZeroUsize>,
     /// How long a call may wait for others [default: only as long as the engine is busy]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "max_batch")]
@@ -304,6 +304,22 @@ pub(crate) struct LibraryArgs {
 }
 
 impl LibraryArgs {
+    /// Fails for a library that is not there: another engine must not stand in for it in silence.
+    fn check(&self) -> anyhow::Result<()> {
+        let named = [
+            ("--ort-lib", &self.ort_lib),
+            ("--openvino-lib", &self.openvino_lib),
+        ];
+        for (option, path) in named {
+            // A bare name is for the system's loader to find.
+            if let Some(path) = path.as_ref().filter(|path| path.components().count() > 1) {
+                let found = path.metadata();
+                found.with_context(|| format!("cannot find `{}` ({option})", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn backends(&self) -> anyhow::Result<Backends> {
         Ok(Backends::of_machine(&EngineLibraries {
             onnxruntime: self.ort_lib.clone(),
@@ -341,6 +357,7 @@ impl LimitArgs {
 
 impl SelectionArgs {
     pub(crate) fn backends(&self) -> anyhow::Result<Backends> {
+        self.libraries.check()?;
         self.libraries.backends()
     }
 
@@ -429,7 +446,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// Units of fuel, about one per instruction [default: none]
-    #[arg(long, value_name = "UNITS")]
+    #[arg(long, value_name = "UNITS", value_parser = parse_number::<u64>)]
     pub(crate) fuel: Option<u64>,
     /// Its own memory
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
@@ -438,7 +455,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub(crate) max_tensor_bytes: u64,
     /// Graphs, contexts, tensors and errors at one time
-    #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES)]
+    #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES, value_parser = parse_number::<u64>)]
     pub(crate) max_handles: u64,
 }
 

@@ -1,5 +1,7 @@
 //! `infer run`: opens models, compiles the guest, runs it once.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -146,9 +148,22 @@ pub(crate) fn open_cache() -> Option<GuestCache> {
         .ok()
 }
 
+/// The most bytes of a guest: more than any compiler makes, so that what has no end is not read for ever.
+const LARGEST_GUEST: u64 = 1 << 30;
+
 /// The bytes of a guest.
 pub(crate) fn read_guest(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read the guest `{}`", path.display()))
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(LARGEST_GUEST + 1).read_to_end(&mut bytes));
+    read.with_context(|| format!("cannot read the guest `{}`", path.display()))?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= LARGEST_GUEST,
+        "expected a guest of at most {}, got more in `{}`",
+        output::bytes(LARGEST_GUEST),
+        path.display()
+    );
+    Ok(bytes)
 }
 
 /// The device that a guest may load models of its own on, beside the processor. One that cannot be used is an error,

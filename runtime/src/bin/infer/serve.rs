@@ -144,6 +144,10 @@ fn config(
     let key = listen.tls_key.clone().or(server.tls_key.clone());
     let token = serving.admin_token.as_ref().or(server.admin_token.as_ref());
     let control = serving.allow_model_control || server.allow_model_control.unwrap_or(false);
+    anyhow::ensure!(
+        control || token.is_none(),
+        "expected `allow-model-control` beside `admin-token`, got the token alone"
+    );
     Ok(ServeConfig {
         http: listen.http.or(server.http).unwrap_or(local(8000)),
         grpc: Some(listen.grpc.or(server.grpc).unwrap_or(local(8001))),

@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{FromRequestParts, Path, State as Shared};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::routing::{any, get, post};
 use infer_core::{Error, ErrorKind, Result, clip};
@@ -93,6 +94,21 @@ struct Named {
     version: String,
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> std::result::Result<Named, Response<Body>> {
+        let named = Path::from_request_parts(parts, state).await;
+        named.map(|Path(named)| named).map_err(|_| {
+            let message = format!("expected a path of UTF-8, got `{}`", clip(parts.uri.path()));
+            refusal(&Error::new(ErrorKind::InvalidArgument, message))
+        })
+    }
+}
+
 impl Named {
     fn entry<'a>(&self, state: &'a State) -> Result<&'a Entry> {
         let entry = state.repository.entry(&self.model)?;
@@ -130,14 +146,11 @@ async fn another_method(request: Request<Body>) -> Response<Body> {
     response
 }
 
-async fn metadata(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>) -> Response<Body> {
+async fn metadata(Shared(state): Shared<Arc<State>>, named: Named) -> Response<Body> {
     written(of_ready(&state, &named, about::model))
 }
 
-async fn configuration(
-    Shared(state): Shared<Arc<State>>,
-    Path(named): Path<Named>,
-) -> Response<Body> {
+async fn configuration(Shared(state): Shared<Arc<State>>, named: Named) -> Response<Body> {
     written(of_ready(&state, &named, about::configuration))
 }
 
@@ -146,7 +159,7 @@ fn of_ready<T>(state: &State, named: &Named, about: impl FnOnce(&Entry, &Ready) 
     Ok(about(entry, &*entry.ready()?))
 }
 
-async fn ready(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>) -> Response<Body> {
+async fn ready(Shared(state): Shared<Arc<State>>, named: Named) -> Response<Body> {
     #[derive(Serialize)]
     struct Readiness<'a> {
         name: &'a str,
@@ -169,7 +182,7 @@ async fn ready(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>) -> R
 
 async fn answer(
     Shared(state): Shared<Arc<State>>,
-    Path(named): Path<Named>,
+    named: Named,
     request: Request<Body>,
 ) -> Response<Body> {
     rest::answer(state, (named.model, named.version), request).await
@@ -187,7 +200,7 @@ async fn all_statistics(Shared(state): Shared<Arc<State>>) -> Response<Body> {
     }))
 }
 
-async fn statistics(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>) -> Response<Body> {
+async fn statistics(Shared(state): Shared<Arc<State>>, named: Named) -> Response<Body> {
     written(named.entry(&state).map(|entry| AllStatistics {
         model_stats: vec![about::statistics(entry)],
     }))
@@ -195,7 +208,7 @@ async fn statistics(Shared(state): Shared<Arc<State>>, Path(named): Path<Named>)
 
 async fn index(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Response<Body> {
     #[derive(Default, Deserialize)]
-    #[serde(default)]
+    #[serde(default, expecting = "an object")]
     struct Wanted {
         ready: bool,
     }
@@ -221,7 +234,7 @@ async fn read<T: Default + DeserializeOwned>(
 
 async fn load(
     Shared(state): Shared<Arc<State>>,
-    Path(named): Path<Named>,
+    named: Named,
     request: Request<Body>,
 ) -> Response<Body> {
     change(&state, (named.model, Change::Load), request).await
@@ -229,7 +242,7 @@ async fn load(
 
 async fn unload(
     Shared(state): Shared<Arc<State>>,
-    Path(named): Path<Named>,
+    named: Named,
     request: Request<Body>,
 ) -> Response<Body> {
     change(&state, (named.model, Change::Unload), request).await
@@ -241,7 +254,7 @@ async fn change(
     request: Request<Body>,
 ) -> Response<Body> {
     #[derive(Default, Deserialize)]
-    #[serde(default)]
+    #[serde(default, expecting = "an object")]
     struct Wanted {
         parameters: Option<BTreeMap<String, IgnoredAny>>,
     }

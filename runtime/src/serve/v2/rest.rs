@@ -23,6 +23,7 @@ const MUCH: usize = 128 << 10;
 
 /// Some clients write what they leave out as `null`.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `inputs`")]
 struct RequestJson<'a> {
     id: Option<String>,
     parameters: Option<Parameters>,
@@ -32,6 +33,7 @@ struct RequestJson<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input: an object with `name`, `shape` and `datatype`")]
 struct InputJson<'a> {
     name: String,
     shape: Vec<i64>,
@@ -42,6 +44,7 @@ struct InputJson<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an output: an object with `name`")]
 struct OutputAsked {
     name: String,
     parameters: Option<Parameters>,
@@ -49,7 +52,7 @@ struct OutputAsked {
 
 /// The parameters that mean something here; others are let pass, as the protocol wants it.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "parameters: an object")]
 struct Parameters {
     binary_data_size: Option<usize>,
     binary_data: Option<bool>,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use infer::serve::config::GuestConfig;
-use infer::values::{parse_duration, parse_size};
+use infer::values::{parse_address, parse_duration, parse_size};
 
+use crate::args::values::{parse_count, parse_number};
 use crate::args::{BatchingArgs, GrantArgs, ModelArgs, SelectionArgs};
 
 /// Serve models and guests to many clients.
@@ -61,13 +62,13 @@ pub(crate) struct ServeArgs {
 #[command(next_help_heading = "Addresses")]
 pub(crate) struct ListenArgs {
     /// HTTP [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) http: Option<SocketAddr>,
     /// gRPC [default: 127.0.0.1:8001]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) grpc: Option<SocketAddr>,
     /// Metrics, health and a page for operators [default: 127.0.0.1:8002]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) metrics: Option<SocketAddr>,
     /// A certificate in PEM, for HTTP and gRPC
     #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
@@ -82,7 +83,7 @@ pub(crate) struct ListenArgs {
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServingArgs {
     /// Requests that may wait for a model; more are refused at once [default: 1024]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_number::<usize>)]
     pub(crate) queue: Option<usize>,
     /// Run each model once on made-up inputs before it is ready
     #[arg(long)]
@@ -106,7 +107,7 @@ pub(crate) struct ServingArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_body: Option<u64>,
     /// Connections at one time; more wait [default: 4096]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
     /// How long a request to a model may take, its wait included [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -127,7 +128,7 @@ pub(crate) struct InstanceArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// Units of fuel, about one per instruction [default: none]
-    #[arg(long, value_name = "UNITS")]
+    #[arg(long, value_name = "UNITS", value_parser = parse_number::<u64>)]
     pub(crate) fuel: Option<u64>,
     /// An instance's own memory
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
@@ -136,12 +137,12 @@ pub(crate) struct InstanceArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub(crate) max_tensor_bytes: u64,
     /// Graphs, contexts, tensors and errors of an instance at one time
-    #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES)]
+    #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES, value_parser = parse_number::<u64>)]
     pub(crate) max_handles: u64,
     /// Instances at one time
-    #[arg(long, value_name = "NUMBER", default_value_t = GuestConfig::CONCURRENCY)]
+    #[arg(long, value_name = "NUMBER", default_value_t = GuestConfig::CONCURRENCY, value_parser = parse_count)]
     pub(crate) max_instances: NonZeroUsize,
     /// Requests that may wait for an instance; more are refused at once
-    #[arg(long, value_name = "NUMBER", default_value_t = GuestConfig::QUEUE)]
+    #[arg(long, value_name = "NUMBER", default_value_t = GuestConfig::QUEUE, value_parser = parse_number::<usize>)]
     pub(crate) max_waiting: usize,
 }

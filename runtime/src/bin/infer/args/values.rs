@@ -1,6 +1,7 @@
 //! The values of options, from their texts: what neither clap nor the library (`infer::values`) reads.
 
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
@@ -11,6 +12,12 @@ pub(crate) struct Levels(pub(crate) Vec<NonZeroUsize>);
 pub(crate) fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.trim().parse();
     count.map_err(|_| "expected a number above 0".to_owned())
+}
+
+/// A number that may be 0.
+pub(crate) fn parse_number<T: FromStr>(text: &str) -> Result<T, String> {
+    let number = text.trim().parse();
+    number.map_err(|_| "expected a number".to_owned())
 }
 
 /// The most numbers of callers, and callers.
@@ -68,17 +75,6 @@ pub(crate) fn parse_env(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
-}
-
-/// The most threads of one run. Some engines start more without an end, and wait for them.
-const MOST_THREADS: usize = 1024;
-
-/// `1` to `1024`.
-pub(crate) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
-    let number = text.parse().ok();
-    number
-        .filter(|number: &NonZeroUsize| number.get() <= MOST_THREADS)
-        .ok_or_else(|| format!("expected a number from 1 to {MOST_THREADS}"))
 }
 
 #[cfg(test)]
