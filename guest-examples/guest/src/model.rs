@@ -222,7 +222,7 @@ impl Outputs<'_> {
     fn position(&self, key: Key<'_>) -> Option<usize> {
         match key {
             Key::Name(name) => match self.results.names() {
-                Some(names) => names.iter().position(|known| known == name),
+                Some(mut names) => names.position(|known| known == name),
                 None => self
                     .info?
                     .outputs

@@ -92,10 +92,8 @@ impl Context {
         &mut self,
         tensors: Vec<(String, tensor::Tensor)>,
     ) -> Result<Results<'_>> {
-        let (names, tensors) = self.0.compute(tensors).map_err(error)?.into_iter().unzip();
         Ok(Results {
-            names,
-            tensors,
+            outputs: self.0.compute(tensors).map_err(error)?,
             context: PhantomData,
         })
     }
@@ -255,20 +253,19 @@ pub fn extended_type(tensor: &tensor::Tensor) -> Option<tensor_types::TensorType
 
 /// The outputs of one run.
 pub struct Results<'context> {
-    names: Vec<String>,
-    tensors: Vec<tensor::Tensor>,
+    outputs: Vec<(String, tensor::Tensor)>,
     context: PhantomData<&'context mut Context>,
 }
 
 impl Results<'_> {
     /// The outputs' names, in the model's order.
-    pub fn names(&self) -> Option<&[String]> {
-        Some(&self.names)
+    pub fn names(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
+        Some(self.outputs.iter().map(|(name, _)| name.as_str()))
     }
 
     /// The outputs' tensors, in the model's order.
-    pub fn tensors(&self) -> &[tensor::Tensor] {
-        &self.tensors
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &tensor::Tensor> {
+        self.outputs.iter().map(|(_, tensor)| tensor)
     }
 
     /// Copies one output here, with what the host says of it. The expected number of bytes is not needed.
@@ -293,8 +290,9 @@ impl Results<'_> {
     }
 
     fn tensor(&self, index: u32) -> Result<&tensor::Tensor> {
-        self.tensors
+        self.outputs
             .get(index as usize)
+            .map(|(_, tensor)| tensor)
             .ok_or_else(|| Error::new(Code::NotFound, format!("no output number {index}")))
     }
 }

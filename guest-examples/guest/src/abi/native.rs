@@ -85,8 +85,8 @@ impl Remote {
 pub struct Results<'context>(PhantomData<&'context mut Context>);
 
 impl Results<'_> {
-    pub fn names(&self) -> Option<&[String]> {
-        None
+    pub fn names(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
+        None::<std::iter::Empty<&str>>
     }
 
     pub fn fetch(&self, _index: u32, _expected: Option<usize>) -> Result<Fetched> {

@@ -211,8 +211,8 @@ pub struct Results<'context> {
 
 impl Results<'_> {
     /// The ABI gives no names.
-    pub fn names(&self) -> Option<&[String]> {
-        None
+    pub fn names(&self) -> Option<impl ExactSizeIterator<Item = &str>> {
+        None::<std::iter::Empty<&str>>
     }
 
     /// Copies one output here, into a buffer of the expected number of bytes where that is known.

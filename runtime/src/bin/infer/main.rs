@@ -29,7 +29,7 @@ use crate::status::Status;
 fn main() -> ExitCode {
     // Before anything starts a thread.
     infer::refuse_telemetry();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|said| output::usage(&said));
     if !matches!(cli.command, Command::Serve(_)) {
         logging::start(&cli.verbosity, None);
     }

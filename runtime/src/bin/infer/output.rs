@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::status::BROKEN_PIPE;
+use crate::status::{BROKEN_PIPE, Status};
 
 /// Prints an error: what failed, its causes indented below, and what can be done about it.
 pub(crate) fn report(error: &anyhow::Error) {
@@ -54,6 +54,20 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         }
         result => Ok(result?),
     }
+}
+
+/// Prints what clap has to say, help or wrong usage, and ends.
+pub(crate) fn usage(said: &clap::Error) -> ! {
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    let status = match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => BROKEN_PIPE.into(),
+        Err(error) if !said.use_stderr() => {
+            report(&anyhow::Error::from(error).context("cannot write to standard output"));
+            Status::Failure.code().into()
+        }
+        _ => said.exit_code(),
+    };
+    std::process::exit(status)
 }
 
 /// Writes one JSON document to stdout.

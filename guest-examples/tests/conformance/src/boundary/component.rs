@@ -25,7 +25,7 @@ pub(crate) fn run(info: &Info, given: &[Given]) -> Result<Vec<Got>> {
     let names = info.inputs.iter().map(|input| input.name.clone());
     let tensors = given.iter().map(to_host).collect::<Result<Vec<_>>>()?;
     let results = context.compute_tensors(names.zip(tensors).collect())?;
-    Ok(results.tensors().iter().map(from_host).collect())
+    Ok(results.tensors().map(from_host).collect())
 }
 
 fn to_host(given: &Given) -> Result<tensor::Tensor> {
