@@ -351,7 +351,8 @@ async fn a_short_call_runs_where_it_is_polled_if_there_is_a_place() {
     };
     let runs_here = async || {
         let input = Tensor::copied_from(Dtype::U8, vec![1, 2], &[1, 0]).expect("valid");
-        let call = (vec![input], (&Cancel::default()).into());
+        let cancel = Cancel::default();
+        let call = (vec![input], (&cancel).into());
         let ran = scheduler.run_elsewhere(elsewhere, call, &mut None).await;
         ran.expect("it runs");
         *held.ran_on.lock().expect("no panic") == Some(std::thread::current().id())
