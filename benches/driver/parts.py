@@ -18,7 +18,7 @@ def measure(environment, quick):
     """The result of every function of the benchmark, by its group; nothing where there is no such benchmark."""
     if not os.path.exists("benches/benches/%s.rs" % BENCHMARK):
         return None
-    command = ["cargo", "bench", "--quiet", "--profile", "dist", "-p", "infer", "-p", "infer-benches", "--bench", BENCHMARK, "--locked", "--", "--noplot"]
+    command = ["cargo", "bench", "--quiet", "-p", "infer", "-p", "infer-benches", "--bench", BENCHMARK, "--locked", "--", "--noplot"]
     before = set(found())
     stamps = {path: os.stat(path).st_mtime_ns for path in before}
     try:
