@@ -144,8 +144,10 @@ fn config(
     let key = listen.tls_key.clone().or(server.tls_key.clone());
     let token = serving.admin_token.as_ref().or(server.admin_token.as_ref());
     let control = serving.allow_model_control || server.allow_model_control.unwrap_or(false);
+    // Where it is said to be off, that is meant.
+    let control_is_said = control || server.allow_model_control.is_some();
     anyhow::ensure!(
-        control || token.is_none(),
+        control_is_said || token.is_none(),
         "expected `allow-model-control` beside `admin-token`, got the token alone"
     );
     Ok(ServeConfig {
