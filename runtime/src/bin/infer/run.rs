@@ -153,10 +153,14 @@ const LARGEST_GUEST: u64 = 1 << 30;
 
 /// The bytes of a guest.
 pub(crate) fn read_guest(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read =
-        File::open(path).and_then(|file| file.take(LARGEST_GUEST + 1).read_to_end(&mut bytes));
-    read.with_context(|| format!("cannot read the guest `{}`", path.display()))?;
+    let read = || {
+        let (file, mut bytes) = (File::open(path)?, Vec::new());
+        let length = file.metadata()?.len().min(LARGEST_GUEST);
+        bytes.try_reserve_exact(length as usize)?;
+        file.take(LARGEST_GUEST + 1).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let bytes = read().with_context(|| format!("cannot read the guest `{}`", path.display()))?;
     anyhow::ensure!(
         bytes.len() as u64 <= LARGEST_GUEST,
         "expected a guest of at most {}, got more in `{}`",
