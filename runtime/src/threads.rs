@@ -1,15 +1,15 @@
 //! Threads for work that an engine may not let go of.
 //!
-//! The caller waits as a future. When it stops waiting, because a deadline passed, the thread is left to
-//! itself until the engine returns; such threads are counted, and past a number of them no new work is
-//! taken, so that hanging engines cannot eat the process. A thread that is done waits a while for other work: handing
+//! The caller waits as a future. When it stops waiting, because a deadline passed or its client went away, the thread is
+//! left to itself until the engine returns. Those that still have not after a moment are counted as abandoned, and past a
+//! number of them no new work is taken, so that hanging engines cannot eat the process. A thread that is done waits a while for other work: handing
 //! it over costs less than starting a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infer_core::{Error, ErrorKind, Result};
 
@@ -18,6 +18,10 @@ const MOST_ABANDONED: usize = 16;
 
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 64;
+
+/// How long a thread that nobody waits for may take to end before it counts as abandoned: engines stop between operators,
+/// and clients that go away together are no fault of the engine.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -29,8 +33,14 @@ const LARGEST_KEPT: usize = 4 << 20;
 #[derive(Clone)]
 pub(crate) struct Threads {
     most_abandoned: usize,
-    abandoned: Arc<AtomicUsize>,
+    left: Arc<Mutex<Vec<Left>>>,
     idle: Arc<Mutex<Vec<Idle>>>,
+}
+
+/// Work that nobody waits for any more.
+struct Left {
+    since: Instant,
+    settled: Arc<AtomicBool>,
 }
 
 /// A thread that waits for work.
@@ -50,14 +60,18 @@ impl Threads {
         let instances = instances.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX));
         Threads {
             most_abandoned: instances.max(MOST_ABANDONED),
-            abandoned: Arc::default(),
+            left: Arc::default(),
             idle: Arc::default(),
         }
     }
 
-    /// How many threads nobody waits for any more.
+    /// How many threads nobody has waited for any more for a moment.
     pub(crate) fn abandoned(&self) -> usize {
-        self.abandoned.load(Ordering::Relaxed)
+        let mut left = lock(&self.left);
+        left.retain(Left::goes_on);
+        left.iter()
+            .filter(|left| left.since.elapsed() > MOMENT)
+            .count()
     }
 
     /// Runs `work` on a thread that does nothing else meanwhile, with a stack of `stack` bytes. The name is that of the
@@ -104,19 +118,14 @@ impl Threads {
         Err(failed(&message).with_hint("restart the host, or give guests smaller models"))
     }
 
-    /// For work of a thread that a future waits for: it counts as abandoned when the second is dropped before the first.
+    /// For work of a thread that somebody waits for: it is left when the second is dropped before the first.
     pub(crate) fn awaited(&self) -> (Working, Waiting) {
         let settled = Arc::new(AtomicBool::new(false));
-        let (working, abandoned) = (settled.clone(), self.abandoned.clone());
-        let working = Working {
-            settled: working,
-            abandoned,
-        };
         let waiting = Waiting {
-            settled,
-            abandoned: self.abandoned.clone(),
+            settled: settled.clone(),
+            left: self.left.clone(),
         };
-        (working, waiting)
+        (Working(settled), waiting)
     }
 
     /// Has a thread do what nobody is told the end of.
@@ -214,28 +223,33 @@ impl Threads {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
+    }
+}
+
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Left {
+    fn goes_on(&self) -> bool {
+        !self.settled.load(Ordering::Acquire)
     }
 }
 
 /// Work that a thread does; ends when it is dropped.
-pub(crate) struct Working {
-    settled: Arc<AtomicBool>,
-    abandoned: Arc<AtomicUsize>,
-}
+pub(crate) struct Working(Arc<AtomicBool>);
 
 impl Drop for Working {
     fn drop(&mut self) {
-        if self.settled.swap(true, Ordering::AcqRel) {
-            self.abandoned.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.store(true, Ordering::Release);
     }
 }
 
-/// Counts the thread as abandoned if it is dropped before the work ended.
+/// The work is left if this is dropped before it ended.
 pub(crate) struct Waiting {
     settled: Arc<AtomicBool>,
-    abandoned: Arc<AtomicUsize>,
+    left: Arc<Mutex<Vec<Left>>>,
 }
 
 impl Drop for Waiting {
@@ -243,11 +257,13 @@ impl Drop for Waiting {
         if self.settled.load(Ordering::Acquire) {
             return;
         }
-        // Counted first, so that the thread never takes back what was not counted.
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-        if self.settled.swap(true, Ordering::AcqRel) {
-            self.abandoned.fetch_sub(1, Ordering::Relaxed);
-        }
+        let mut left = lock(&self.left);
+        // What has ended meanwhile is not kept for whoever counts.
+        left.retain(Left::goes_on);
+        left.push(Left {
+            since: Instant::now(),
+            settled: self.settled.clone(),
+        });
     }
 }
 
@@ -275,6 +291,10 @@ mod tests {
                 .await
                 .is_err()
         );
+        assert_eq!(threads.abandoned(), 0, "it has a moment to end");
+        while threads.abandoned() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert_eq!(threads.abandoned(), 1);
         release.send(()).expect("the thread waits");
         while threads.abandoned() > 0 {
@@ -283,9 +303,6 @@ mod tests {
         for _ in 0..2 * MOST_ABANDONED {
             let panicking = threads.run("test", 1 << 20, || -> u8 { panic!("on purpose") });
             assert!(panicking.await.is_err());
-        }
-        while threads.abandoned() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(threads.run("test", 1 << 20, || 7).await.expect("runs"), 7);
     }

@@ -179,6 +179,37 @@ fn read_page_reads_a_page_by_four_models() {
 }
 
 #[test]
+fn a_guest_is_as_ready_as_the_models_that_it_was_granted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, identity) = (folder.path().join("infer.toml"), test_model("identity-f32"));
+    let text = format!(
+        "[server]\nallow-model-control = true\n[model.first]\nref = {identity:?}\n[model.second]\nref = {identity:?}\n\
+         [guest.misfit]\nwasm = {:?}\nmodels = [\"first\"]\n",
+        component("misfit")
+    );
+    std::fs::write(&file, text).expect("written");
+    let server = Server::start(&["--config", file.to_str().expect("UTF-8")]);
+    let change = |model: &str, change: &str| {
+        let path = format!("/v2/repository/models/{model}/{change}");
+        assert_eq!(server.post(&path, b"{}").status, 200, "{path}");
+    };
+    let is_ready = |status: u16| {
+        let answer = server.get("/v2/models/misfit/ready");
+        assert_eq!(answer.status, status, "{}", answer.text());
+    };
+    is_ready(200);
+    change("second", "unload");
+    is_ready(200);
+    change("first", "unload");
+    is_ready(503);
+    assert_eq!(ask(&server, "through first").status, 503);
+    change("first", "load");
+    is_ready(200);
+    change("misfit", "unload");
+    is_ready(503);
+}
+
+#[test]
 fn what_is_not_granted_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = |guest: &str, wasm: &str, granted: &str| -> PathBuf {

@@ -139,12 +139,13 @@ impl Scheduler {
         let (scheduler, span) = (self.clone(), Span::current());
         let mut lent = own.take();
         let (working, _waiting) = threads.awaited();
+        let own_threads = threads.clone();
         let run = move || {
             let (result, session) = span.in_scope(|| run(&scheduler, &mut lent));
             drop(working);
             // Nobody waits any more where the caller went away.
             let _ = sender.send((result, lent));
-            scheduler.go_on(session);
+            scheduler.go_on(&own_threads, session);
         };
         let here = Arc::new(Mutex::new(Some(run)));
         let there = here.clone();
@@ -171,9 +172,12 @@ impl Scheduler {
     }
 
     /// Ends a turn and runs the calls that wait, as long as they can run on any thread.
-    fn go_on(&self, mut session: OwnSession) {
+    fn go_on(&self, threads: &Threads, mut session: OwnSession) {
         while let Some(Turn { leader, batch }) = self.next_turn(session) {
+            let (working, awaited) = threads.awaited();
+            leader.waits_for(awaited);
             let (result, back) = leader.on_behalf(|| self.lead(batch, &leader, &mut None));
+            drop(working);
             leader.end(result);
             session = back;
         }

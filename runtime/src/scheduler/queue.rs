@@ -14,7 +14,7 @@ use infer_core::{Call, Error, ErrorKind, Result, Tensor, fit_together, rows};
 use tracing::Span;
 
 use crate::scheduler::Batching;
-use crate::spans;
+use crate::{spans, threads};
 
 /// Calls in the order of their levels, and of their arrival within a level.
 pub(crate) struct Queue {
@@ -145,6 +145,7 @@ impl Queue {
         slot.left = true;
         Removed {
             _call: entry.map(|entry| entry.call),
+            _awaited: slot.awaited.take(),
             led: match std::mem::take(&mut slot.stage) {
                 Stage::Leads(batch) => Some(batch),
                 _ => None,
@@ -157,6 +158,8 @@ impl Queue {
 pub(crate) struct Removed {
     /// Its call, which may be large: to be dropped without a lock.
     _call: Option<Call>,
+    /// The thread that runs it, which is left to itself.
+    _awaited: Option<threads::Waiting>,
     /// The batch that it was to run, whose turn is to be handed back.
     pub(crate) led: Option<Batch>,
 }
@@ -238,6 +241,8 @@ struct Slot {
     delayed: bool,
     /// Nobody sleeps here any more.
     left: bool,
+    /// The thread of another that runs its call.
+    awaited: Option<threads::Waiting>,
     /// Of a caller that has no thread that sleeps.
     waker: Option<Waker>,
 }
@@ -312,6 +317,14 @@ impl Waiting {
     pub(crate) fn on_behalf<T>(&self, work: impl FnOnce() -> T) -> T {
         self.enters(Span::none());
         self.caller.in_scope(work)
+    }
+
+    /// The thread of another is about to run its call; nobody waits for that where it has left.
+    pub(crate) fn waits_for(&self, awaited: threads::Waiting) {
+        let mut slot = self.slot();
+        if !slot.left {
+            slot.awaited = Some(awaited);
+        }
     }
 
     /// What is done for it from now on; what was done before has ended.

@@ -25,7 +25,8 @@ struct Held {
     kind: Kind,
     signature: Signature,
     concurrency: usize,
-    open: Mutex<bool>,
+    /// How many runs may go on.
+    open: Mutex<usize>,
     opened: Condvar,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -48,7 +49,7 @@ fn held(kind: Kind, concurrency: usize) -> Arc<Held> {
             ..Signature::default()
         },
         concurrency,
-        open: Mutex::new(true),
+        open: Mutex::new(usize::MAX),
         opened: Condvar::new(),
         now: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
@@ -59,7 +60,15 @@ fn held(kind: Kind, concurrency: usize) -> Arc<Held> {
 impl Held {
     /// Runs wait from now on, or go on.
     fn let_run(&self, open: bool) {
-        *self.open.lock().expect("no panic") = open;
+        *self.open.lock().expect("no panic") = match open {
+            true => usize::MAX,
+            false => 0,
+        };
+        self.opened.notify_all();
+    }
+
+    fn let_one_run(&self) {
+        *self.open.lock().expect("no panic") = 1;
         self.opened.notify_all();
     }
 
@@ -74,7 +83,12 @@ impl Held {
         self.most.fetch_max(now, Ordering::SeqCst);
         *self.ran_on.lock().expect("no panic") = Some(std::thread::current().id());
         let open = self.open.lock().expect("no panic");
-        drop(self.opened.wait_while(open, |open| !*open));
+        let open = self.opened.wait_while(open, |open| *open == 0);
+        let mut open = open.expect("no panic");
+        if *open != usize::MAX {
+            *open -= 1;
+        }
+        drop(open);
         self.now.fetch_sub(1, Ordering::SeqCst);
         let bytes = input.host()?;
         assert!(
@@ -372,6 +386,44 @@ async fn a_short_call_runs_where_it_is_polled_if_there_is_a_place() {
     while !runs_here().await {
         tries += 1;
         assert!(tries < 200_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_another_thread_took_over_is_counted_when_it_is_left() {
+    let held = held(Kind::AddsOne, 1);
+    let (scheduler, threads) = (scheduler(&held, &Scheduling::default()), Threads::new(None));
+    held.let_run(false);
+    let ask = || {
+        let (scheduler, threads) = (scheduler.clone(), threads.clone());
+        tokio::spawn(async move {
+            let elsewhere = Elsewhere {
+                threads: &threads,
+                places: None,
+            };
+            let input = Tensor::copied_from(Dtype::U8, vec![1, 2], &[1, 0])?;
+            let cancel = Cancel::default();
+            let call = (vec![input], (&cancel).into());
+            scheduler.run_elsewhere(elsewhere, call, &mut None).await
+        })
+    };
+    let first = ask();
+    held.wait_until_running();
+    let second = ask();
+    while scheduler.statistics().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    held.let_one_run();
+    first.await.expect("no panic").expect("it runs");
+    held.wait_until_running();
+    assert_eq!(threads.abandoned(), 0, "somebody waits for the second");
+    second.abort();
+    while threads.abandoned() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    held.let_run(true);
+    while threads.abandoned() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -217,6 +217,17 @@ impl Repository {
             })
     }
 
+    /// Whether a request for it can be answered now: a guest needs the models that it was granted by name, too.
+    pub(crate) fn can_answer(&self, entry: &Entry) -> bool {
+        let needed = match &entry.source {
+            Source::Files(_) => None,
+            Source::Guest(guest) => guest.config.models.as_ref(),
+        };
+        let is_ready = |entry: &Entry| matches!(entry.stage(), Stage::Ready(_));
+        let mut needed = needed.into_iter().flatten();
+        is_ready(entry) && needed.all(|name| self.entry(name).is_ok_and(is_ready))
+    }
+
     /// Loads a model, or loads it anew and puts that in the old one's place; a guest describes itself. Blocks, on a
     /// thread of a tokio runtime's that may.
     ///

@@ -163,7 +163,8 @@ impl GrpcInferenceService for Service {
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self.entry(&name, &version)?.ready().is_ok();
+        let entry = self.entry(&name, &version)?;
+        let ready = self.0.repository.can_answer(entry);
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 

@@ -171,7 +171,7 @@ async fn ready(Shared(state): Shared<Arc<State>>, named: Named) -> Response<Body
     };
     let readiness = Readiness {
         name: entry.name(),
-        ready: entry.ready().is_ok(),
+        ready: state.repository.can_answer(entry),
     };
     let mut response = written(Ok(&readiness));
     if !readiness.ready {
