@@ -12,6 +12,7 @@ use crate::guest::outgoing::Outgoing;
 use crate::nn::state::NnState;
 use crate::nn::usage::{Limit, Usage};
 use crate::nn::witx::Handles;
+use crate::pages;
 
 /// Entries of the table of resources beside those of wasi-nn: streams, files, sockets.
 const WASI_RESOURCES: usize = 10_000;
@@ -34,7 +35,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, limits: &Limits) -> Host {
+    /// `pooled` is whether its memories lie in a pool.
+    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, (limits, pooled): (&Limits, bool)) -> Host {
         let outgoing = Outgoing::new(&nn.grants);
         let usage = nn.usage.clone();
         let handles = usize::try_from(limits.handles)
@@ -45,7 +47,13 @@ impl Host {
             wasi,
             nn,
             handles: Handles::default(),
-            memory: MemoryLimit::new(limits.memory, usage),
+            memory: MemoryLimit {
+                limit: limits.memory,
+                used: 0,
+                usage,
+                // What an instance in a pool leaves behind is given back or cleared, for which small pages are better.
+                may_be_large: !pooled,
+            },
             http: WasiHttpCtx::new(),
             outgoing,
         }
@@ -74,17 +82,11 @@ pub(crate) struct MemoryLimit {
     pub(crate) limit: usize,
     used: usize,
     usage: Arc<Usage>,
+    /// Whether a memory that grows large shall have large pages, which is to be said once.
+    may_be_large: bool,
 }
 
 impl MemoryLimit {
-    fn new(limit: usize, usage: Arc<Usage>) -> MemoryLimit {
-        MemoryLimit {
-            limit,
-            used: 0,
-            usage,
-        }
-    }
-
     fn grow(&mut self, bytes: usize) -> bool {
         let used = self.used.saturating_add(bytes);
         let fits = used <= self.limit;
@@ -105,7 +107,13 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current)))
+        let grows = self.grow(desired.saturating_sub(current));
+        // One that is only being made is nowhere yet.
+        if grows && current > 0 && desired > pages::SMALL && std::mem::take(&mut self.may_be_large)
+        {
+            pages::use_large();
+        }
+        Ok(grows)
     }
 
     fn table_growing(

@@ -32,6 +32,7 @@ mod host;
 mod latency;
 mod nn;
 mod open;
+mod pages;
 mod registry;
 mod scheduler;
 #[cfg(feature = "serve")]

@@ -180,22 +180,33 @@ impl Scheduler {
         asker: impl Into<Asker<'a>>,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let Asker { cancel, priority } = asker.into();
-        cancel.check()?;
+        self.run_timed(inputs, asker.into(), own).0
+    }
+
+    /// [`Scheduler::run`], and how long it took: the clock is looked at as often as a tiny model's run can bear.
+    pub(crate) fn run_timed(
+        &self,
+        inputs: Vec<Tensor>,
+        Asker { cancel, priority }: Asker<'_>,
+        own: &mut OwnSession,
+    ) -> (Result<Vec<Tensor>>, Duration) {
+        if let Err(error) = cancel.check() {
+            return (Err(error), Duration::ZERO);
+        }
         let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
-        let result = match self.start(call, (Caller::Sleeps, self.level(priority))) {
+        let (result, ended) = match self.start(call, (Caller::Sleeps, self.level(priority))) {
             Start::Now(call, session) => {
-                let (result, session) = self.run_alone(call, session, own);
-                self.end_turn(session);
-                result
+                let ran = self.run_alone((call, since), session, own);
+                self.end_turn(ran.session);
+                (ran.result, ran.ended)
             }
-            Start::Later(waiting) => self.wait(&waiting, cancel, own),
-            Start::Refused(error) => Err(error),
+            Start::Later(waiting) => (self.wait(&waiting, cancel, own), Instant::now()),
+            Start::Refused(error) => (Err(error), Instant::now()),
         };
-        let failure = result.as_ref().err().map(Error::kind);
-        self.counters.ended(failure, since);
-        result
+        let (failure, took) = (result.as_ref().err().map(Error::kind), ended - since);
+        self.counters.ended(failure, took);
+        (result, took)
     }
 
     /// The level of a call that asks for this one.
@@ -229,27 +240,26 @@ impl Scheduler {
         }
     }
 
-    /// Runs a call that has a turn, and leaves it to the caller to end that with the session.
+    /// Runs a call that has a turn from now on, and leaves it to the caller to end that with the session.
     fn run_alone(
         &self,
-        call: Call,
+        (call, now): (Call, Instant),
         session: OwnSession,
         own: &mut OwnSession,
-    ) -> (Result<Vec<Tensor>>, OwnSession) {
+    ) -> Ran<Vec<Tensor>> {
         let mut calls = [call];
-        let (ran, session) = self.run_session(&mut calls, session, own);
+        let ran = self.run_session((&mut calls, now), session, own);
         let [call] = calls;
-        (ran.and_then(|()| outputs(call)), session)
+        ran.and_then(|()| outputs(call))
     }
 
-    /// Runs calls on a session, which is given back unless the graph remembers.
+    /// Runs calls from now on on a session, which is given back unless the graph remembers.
     fn run_session(
         &self,
-        calls: &mut [Call],
+        (calls, now): (&mut [Call], Instant),
         session: OwnSession,
         own: &mut OwnSession,
-    ) -> (Result<()>, OwnSession) {
-        let started = Instant::now();
+    ) -> Ran<()> {
         let _span = spans::compute(self.engine, calls.len()).entered();
         let session = match self.stateful {
             true => own.take(),
@@ -259,7 +269,8 @@ impl Scheduler {
             Some(_) => calls.iter().map(|call| rows(&call.inputs)).sum(),
             None => calls.len(),
         };
-        let kind = calls.first().map(|call| Costs::kind(&call.inputs));
+        let first = calls.first().filter(|_| self.costs.are_asked());
+        let kind = first.map(|call| Costs::kind(&call.inputs));
         let ran = run_engine(self.engine, || {
             let mut session = session.map_or_else(|| self.graph.session(), Ok)?;
             session.run(calls);
@@ -272,7 +283,8 @@ impl Scheduler {
             }
             ran => ran,
         };
-        let took = started.elapsed();
+        let ended = Instant::now();
+        let took = ended - now;
         self.counters.ran((calls.len(), rows), took);
         let well = |call: &Call| matches!(call.result, Some(Ok(_)));
         if let Some(kind) = kind
@@ -281,13 +293,18 @@ impl Scheduler {
             self.costs.ran(kind, took);
         }
         // A session that panicked is gone by now; one that only failed is as good as before.
-        match ran {
+        let (result, session) = match ran {
             Ok(session) if self.stateful => {
                 *own = session;
                 (Ok(()), None)
             }
             Ok(session) => (Ok(()), session),
             Err(error) => (Err(error), None),
+        };
+        Ran {
+            result,
+            session,
+            ended,
         }
     }
 
@@ -337,9 +354,9 @@ impl Scheduler {
             match waiting.sleep() {
                 Woken::Ended(result) => break result,
                 Woken::Leads(batch) => {
-                    let (result, session) = self.lead(batch, waiting, own);
-                    self.end_turn(session);
-                    break result;
+                    let ran = self.lead(batch, waiting, own);
+                    self.end_turn(ran.session);
+                    break ran.result;
                 }
                 Woken::Stopped => break Err(self.leave(waiting)),
                 // The time for which it waits for others is over.
@@ -356,26 +373,27 @@ impl Scheduler {
         batch: queue::Batch,
         leader: &Waiting,
         own: &mut OwnSession,
-    ) -> (Result<Vec<Tensor>>, OwnSession) {
+    ) -> Ran<Vec<Tensor>> {
         let (mut calls, others) = batch.into_calls();
-        let others_waited = others.iter().map(|other| other.since.elapsed());
+        let now = Instant::now();
+        let waited = |since: Instant| now.saturating_duration_since(since);
+        let others_waited = others.iter().map(|other| waited(other.since));
         self.counters
-            .waited(leader.since.elapsed() + others_waited.sum::<Duration>());
+            .waited(waited(leader.since) + others_waited.sum::<Duration>());
         for other in &others {
             other.runs_along(self.engine, calls.len());
         }
         let session = self.idle_session(&mut self.state());
-        let (ran, session) = self.run_session(&mut calls, session, own);
+        let ran = self.run_session((&mut calls, now), session, own);
         let mut calls = calls.into_iter();
         let first = calls.next();
         for (call, waiting) in calls.zip(others) {
-            waiting.end(match &ran {
+            waiting.end(match &ran.result {
                 Ok(()) => call.result.unwrap_or_else(|| Err(nothing())),
                 Err(error) => Err(Error::new(error.kind(), error.report())),
             });
         }
-        let result = ran.and_then(|()| first.map_or_else(|| Err(nothing()), outputs));
-        (result, session)
+        ran.and_then(|()| first.map_or_else(|| Err(nothing()), outputs))
     }
 
     /// A caller stops waiting. If it was just given a turn, the others of its batch get that.
@@ -398,6 +416,28 @@ impl Scheduler {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of a turn, which is to be ended with the session, and when.
+struct Ran<T> {
+    result: Result<T>,
+    session: OwnSession,
+    ended: Instant,
+}
+
+impl<T> Ran<T> {
+    fn and_then<U>(self, next: impl FnOnce(T) -> Result<U>) -> Ran<U> {
+        let Ran {
+            result,
+            session,
+            ended,
+        } = self;
+        Ran {
+            result: result.and_then(next),
+            session,
+            ended,
+        }
     }
 }
 

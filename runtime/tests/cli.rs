@@ -147,9 +147,9 @@ fn show(command: &str, places: &Places) -> String {
     shown
 }
 
-/// What an engine touches while a model loads and first runs.
+/// What an engine touches while a model loads and first runs, and a guest where its tensors are large.
 #[test]
-fn a_run_with_a_model_has_a_heap_of_large_pages() {
+fn a_run_with_a_model_has_large_pages_for_its_heap_and_for_memory_that_grows_large() {
     if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
         let _ = writeln!(std::io::stderr(), "skipped: this kernel has no large pages");
         return;
@@ -164,18 +164,43 @@ fn a_run_with_a_model_has_a_heap_of_large_pages() {
         .spawn()
         .expect("it starts");
     let mut orders = child.stdin.take().expect("a pipe");
-    writeln!(orders, "m x 1 4 1 1").expect("it reads");
     let mut answers = BufReader::new(child.stdout.take().expect("a pipe"));
-    let mut answer = String::new();
-    answers.read_line(&mut answer).expect("it answers");
-    // It waits for the next order meanwhile.
-    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", child.id())).expect("Linux");
-    drop(orders);
-    assert!(child.wait().expect("it ends").success(), "{answer}");
-    let asked = |part: &str| {
-        part.lines()
-            .find(|line| line.starts_with("VmFlags:"))
-            .is_some_and(|line| line.contains(" hg"))
+    let smaps = format!("/proc/{}/smaps", child.id());
+    // The kernel's words while it waits for the next order.
+    let mut after = |order: &str| {
+        writeln!(orders, "{order}").expect("it reads");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("it answers");
+        assert!(!answer.is_empty(), "{order}");
+        std::fs::read_to_string(&smaps).expect("Linux")
     };
-    assert!(maps.split("[heap]").skip(1).any(asked), "{maps}");
+    let (small, large) = (after("m x 1 4 1 1"), after("m x 6000000 24000000 1 1"));
+    drop(orders);
+    assert!(child.wait().expect("it ends").success());
+    // Mappings of which the first line is such a one, and that shall have large pages.
+    let asked = |maps: &str, is_it: fn(&str) -> bool| {
+        let mut found = false;
+        maps.lines().any(|line| {
+            match line.split_once(':') {
+                Some((word, flags)) if word == "VmFlags" => return found && flags.contains(" hg"),
+                Some((word, _)) if !word.contains(' ') => {}
+                _ => found = is_it(line),
+            }
+            false
+        })
+    };
+    let heap = |line: &str| line.ends_with("[heap]");
+    // No other mapping is as large.
+    let reserved = |line: &str| {
+        let addresses = line
+            .split_once(' ')
+            .and_then(|(both, _)| both.split_once('-'));
+        addresses.is_some_and(|(begin, end)| {
+            let [begin, end] = [begin, end].map(|text| u64::from_str_radix(text, 16).unwrap_or(0));
+            end - begin > 2 << 30
+        })
+    };
+    assert!(asked(&small, heap), "{small}");
+    assert!(!asked(&small, reserved), "{small}");
+    assert!(asked(&large, reserved), "{large}");
 }

@@ -93,6 +93,20 @@ pub struct Hook {
     id: u64,
 }
 
+impl Hook {
+    /// Whether this is the flag that it waits for.
+    pub fn waits_for(&self, cancel: &Cancel) -> bool {
+        Arc::ptr_eq(&self.cancel.0, &cancel.0)
+    }
+
+    /// Takes the hook back; answers whether it was called.
+    pub fn take_back(self) -> bool {
+        let cancel = self.cancel.clone();
+        drop(self);
+        cancel.is_cancelled()
+    }
+}
+
 impl Drop for Hook {
     fn drop(&mut self) {
         // Waits for a canceller that is running the hooks.
@@ -115,14 +129,15 @@ mod tests {
                 runs.fetch_add(1, Ordering::Relaxed);
             })
         };
-        drop(counting());
+        assert!(!counting().take_back());
         let kept = counting();
         cancel.cancel();
         cancel.cancel();
         assert_eq!(runs.load(Ordering::Relaxed), 1, "only the kept one");
         let late = counting();
         assert_eq!(runs.load(Ordering::Relaxed), 2, "a late one runs at once");
-        drop((kept, late));
+        assert!(kept.waits_for(&cancel) && !kept.waits_for(&Cancel::default()));
+        assert!(kept.take_back() && late.take_back());
         assert!(cancel.check().is_err());
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use infer_core::{
-    Call, Cancel, Device, Error, ErrorKind, Graph, Placement, Result, Session, Signature, Tensor,
-    run_batch,
+    Call, Cancel, Device, Error, ErrorKind, Graph, Hook, Placement, Result, Session, Signature,
+    Tensor, run_batch,
 };
 use ort::ErrorCode;
 use ort::memory::MemoryInfo;
@@ -57,7 +57,10 @@ impl Graph for OrtGraph {
     fn session(&self) -> Result<Box<dyn Session>> {
         Ok(Box::new(OrtSession {
             model: self.0.clone(),
-            options: Arc::new(RunOptions::new()?),
+            stop: Stop {
+                options: Arc::new(RunOptions::new()?),
+                hook: None,
+            },
             rerun: Rerun::default(),
         }))
     }
@@ -67,7 +70,14 @@ struct OrtSession {
     // Dropped before the model that it is bound to.
     rerun: Rerun,
     model: Arc<Model>,
+    stop: Stop,
+}
+
+/// How runs are told to stop.
+struct Stop {
     options: Arc<RunOptions>,
+    /// What tells them, for the caller of the last run: the next one is often its, too.
+    hook: Option<Hook>,
 }
 
 impl Session for OrtSession {
@@ -91,9 +101,10 @@ impl OrtSession {
         }
         if let Some(bound) = self.rerun.bound(inputs) {
             let (session, binding) = (&self.model.session, bound.prepare(inputs)?);
-            match stoppable(&self.options, cancel, |options| {
-                binding.run(session, options)
-            }) {
+            match self
+                .stop
+                .run(cancel, |options| binding.run(session, options))
+            {
                 Ok(()) => return bound.outputs(),
                 Err(_) => {
                     cancel.check()?;
@@ -106,15 +117,11 @@ impl OrtSession {
     }
 
     fn run_unbound(&mut self, inputs: &[Tensor], cancel: &Cancel) -> Result<Vec<Tensor>> {
-        let OrtSession {
-            rerun,
-            model,
-            options,
-        } = self;
+        let OrtSession { rerun, model, stop } = self;
         let values: Few<Value> = inputs.iter().map(Value::input).collect::<Result<_>>()?;
         let on_host = matches!(model.device, RunsOn::Host);
         let started = (on_host && rerun.wants(inputs)).then(Instant::now);
-        let outputs = stoppable(options, cancel, |options| model.run(options, &values));
+        let outputs = stop.run(cancel, |options| model.run(options, &values));
         let time = started.map(|started| started.elapsed());
         let outputs = outputs.map_err(|error| cancel.check().err().unwrap_or(run_error(&error)))?;
         if outputs.len() != model.names.outputs.len() {
@@ -128,7 +135,7 @@ impl OrtSession {
         if let Some(time) = time {
             let run = |binding: &Binding| {
                 let session = &model.session;
-                stoppable(options, cancel, |options| binding.run(session, options))
+                stop.run(cancel, |options| binding.run(session, options))
             };
             let model = (&model.names, &model.session);
             rerun.learn(model, (inputs, &outputs), time, run);
@@ -137,20 +144,28 @@ impl OrtSession {
     }
 }
 
-/// A run that is told to stop when the call is.
-fn stoppable<T>(
-    options: &Arc<RunOptions>,
-    cancel: &Cancel,
-    run: impl FnOnce(&RunOptions) -> T,
-) -> T {
-    let stopping = options.clone();
-    let stop = cancel.on_cancel(move || stopping.terminate());
-    let ran = run(options);
-    drop(stop);
-    if cancel.is_cancelled() {
-        options.renew();
+impl Stop {
+    /// A run that is told to stop when the call is.
+    fn run<T>(&mut self, cancel: &Cancel, run: impl FnOnce(&RunOptions) -> T) -> T {
+        let told = |hook: &Hook| hook.waits_for(cancel);
+        if !self.hook.as_ref().is_some_and(told) {
+            self.forget();
+            let options = self.options.clone();
+            self.hook = Some(cancel.on_cancel(move || options.terminate()));
+        }
+        let ran = run(&self.options);
+        if cancel.is_cancelled() {
+            self.forget();
+        }
+        ran
     }
-    ran
+
+    /// Makes ready for another caller, whether or not the last one stopped.
+    fn forget(&mut self) {
+        if self.hook.take().is_some_and(Hook::take_back) {
+            self.options.renew();
+        }
+    }
 }
 
 impl Model {

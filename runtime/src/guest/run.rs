@@ -248,7 +248,8 @@ impl Guest {
             more_dtypes: self.more_dtypes,
             busy: false,
         };
-        let host = Host::new(wasi, nn, &limits);
+        let pooled = self.engine.config().instances.is_some();
+        let host = Host::new(wasi, nn, (&limits, pooled));
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         // No list that a guest passes is larger than its memory; parts of one may overlap.

@@ -5,7 +5,7 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infer_core::{
@@ -97,8 +97,6 @@ pub(crate) struct Held {
 struct Computing {
     inputs: Vec<Tensor>,
     _entries: Vec<Arc<Charge>>,
-    reserved: Charge,
-    started: Instant,
 }
 
 impl Borrow<Tensor> for Held {
@@ -237,10 +235,10 @@ impl NnState {
     ) -> Result<Vec<Held>> {
         let mut computing = self.begin(context, inputs)?;
         let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
-        let ran = model
+        let (ran, took) = model
             .scheduler()
-            .run(inputs, self.asker(), &mut context.session);
-        self.end(context, computing, ran)
+            .run_timed(inputs, self.asker(), &mut context.session);
+        self.end(context, computing, (ran, took))
     }
 
     /// [`NnState::compute`] for a guest whose thread is not its own.
@@ -254,6 +252,7 @@ impl NnState {
             self.threads.check()?;
         }
         let mut computing = self.begin(context, inputs)?;
+        let started = Instant::now();
         let (model, inputs) = (context.model.clone(), std::mem::take(&mut computing.inputs));
         let call = (inputs, self.asker());
         let elsewhere = Elsewhere {
@@ -264,7 +263,7 @@ impl NnState {
             .scheduler()
             .run_elsewhere(elsewhere, call, &mut context.session)
             .await;
-        self.end(context, computing, ran)
+        self.end(context, computing, (ran, started.elapsed()))
     }
 
     fn asker(&self) -> Asker<'_> {
@@ -277,7 +276,7 @@ impl NnState {
     fn begin(&self, context: &GuestContext, inputs: Vec<Held>) -> Result<Computing> {
         // What is known of the outputs before the run is refused before the run.
         let outputs = known_bytes(&context.model.signature().outputs);
-        let reserved = self.usage.charge("the output", outputs)?;
+        self.usage.check("the output", outputs)?;
         let (inputs, entries) = inputs
             .into_iter()
             .map(|input| (input.tensor, input.charge))
@@ -285,8 +284,6 @@ impl NnState {
         Ok(Computing {
             inputs,
             _entries: entries,
-            reserved,
-            started: Instant::now(),
         })
     }
 
@@ -294,12 +291,11 @@ impl NnState {
         &self,
         context: &GuestContext,
         computing: Computing,
-        ran: Result<Vec<Tensor>>,
+        (ran, took): (Result<Vec<Tensor>>, Duration),
     ) -> Result<Vec<Held>> {
-        self.usage.computed(computing.started.elapsed());
+        self.usage.computed(took);
         let outputs = ran?;
-        drop(computing.reserved);
-        outputs
+        let outputs = outputs
             .into_iter()
             .map(|tensor| {
                 Ok(Held {
@@ -307,7 +303,9 @@ impl NnState {
                     ..self.held("an output", tensor)?
                 })
             })
-            .collect()
+            .collect();
+        drop(computing);
+        outputs
     }
 
     /// Enters a tensor that the host has already.

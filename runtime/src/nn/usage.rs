@@ -85,7 +85,11 @@ impl Counter {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
         {
             Ok(before) => {
-                self.peak.fetch_max(before + amount, Ordering::Relaxed);
+                let now = before + amount;
+                // Looking is cheaper than writing, and most amounts were held before.
+                if now > self.peak.load(Ordering::Relaxed) {
+                    self.peak.fetch_max(now, Ordering::Relaxed);
+                }
                 true
             }
             Err(_) => false,
@@ -179,14 +183,26 @@ impl Usage {
                 bytes,
             });
         }
+        Err(self.no_room(what, bytes))
+    }
+
+    /// Fails where `bytes` for `what` could not be entered now.
+    pub(crate) fn check(&self, what: &str, bytes: u64) -> Result<()> {
+        match self.bytes().checked_add(bytes) {
+            Some(sum) if sum <= self.bytes.limit => Ok(()),
+            _ => Err(self.no_room(what, bytes)),
+        }
+    }
+
+    fn no_room(&self, what: &str, bytes: u64) -> Error {
         self.hit(Limit::TensorBytes);
         let (limit, held) = (self.bytes.limit, self.bytes());
         let message = format!(
             "{what} of {bytes} bytes does not fit the limit on tensors and models (max-tensor-bytes): \
              {held} of {limit} bytes are held"
         );
-        Err(Error::new(ErrorKind::TooLarge, message)
-            .with_hint("raise --max-tensor-bytes, or drop tensors earlier"))
+        Error::new(ErrorKind::TooLarge, message)
+            .with_hint("raise --max-tensor-bytes, or drop tensors earlier")
     }
 
     /// Enters a handle; fails with `TooLarge`.
@@ -236,6 +252,9 @@ mod tests {
             usage.charge("a tensor", u64::MAX).is_err(),
             "an overflow is over the limit"
         );
+        assert!(usage.check("an output", 40).is_ok());
+        assert!(usage.check("an output", 41).is_err());
+        assert!(usage.check("an output", u64::MAX).is_err());
         drop(first);
         assert_eq!((usage.bytes(), usage.peak_bytes()), (0, 60));
 

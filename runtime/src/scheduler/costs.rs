@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use infer_core::Tensor;
@@ -24,7 +24,11 @@ const HALF: u32 = 32;
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Running means of what calls took.
-pub(super) struct Costs([AtomicU64; KINDS]);
+pub(super) struct Costs {
+    means: [AtomicU64; KINDS],
+    /// Whether anybody asks: where all callers have threads of their own nobody does, and nothing need be learned.
+    asked: AtomicBool,
+}
 
 /// Calls with inputs of the same dtypes and shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +36,19 @@ pub(super) struct Kind(u64);
 
 impl Default for Costs {
     fn default() -> Costs {
-        Costs([const { AtomicU64::new(0) }; KINDS])
+        Costs {
+            means: [const { AtomicU64::new(0) }; KINDS],
+            asked: AtomicBool::new(false),
+        }
     }
 }
 
 impl Costs {
+    /// Whether it is worth learning from runs.
+    pub(super) fn are_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// The kind of a call.
     pub(super) fn kind(inputs: &[Tensor]) -> Kind {
         let mut hasher = SEED.build_hasher();
@@ -48,6 +60,9 @@ impl Costs {
 
     /// Whether calls of this kind are known to be short.
     pub(super) fn is_short(&self, kind: Kind) -> bool {
+        if !self.are_asked() {
+            self.asked.store(true, Ordering::Relaxed);
+        }
         let known = self.place(kind).load(Ordering::Relaxed);
         known >> HALF == kind.0 >> HALF && known & u64::from(u32::MAX) < SHORT && known != 0
     }
@@ -68,7 +83,7 @@ impl Costs {
 
     fn place(&self, kind: Kind) -> &AtomicU64 {
         // Cannot be out of bounds.
-        &self.0[usize::try_from(kind.0 % KINDS as u64).unwrap_or(0)]
+        &self.means[usize::try_from(kind.0 % KINDS as u64).unwrap_or(0)]
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::Span;
 
 use super::costs::Costs;
 use super::queue::{Caller, Turn, Waiting, Woken};
-use super::{Asker, OwnSession, Scheduler, Start, nothing};
+use super::{Asker, OwnSession, Ran, Scheduler, Start, nothing};
 use crate::slices::Slices;
 use crate::threads::{Threads, panicked};
 
@@ -56,7 +56,7 @@ impl Scheduler {
         let result = match self.start(call, (caller, self.level(priority))) {
             Start::Now(call, session) => {
                 let run = move |scheduler: &Scheduler, own: &mut OwnSession| {
-                    scheduler.run_alone(call, session, own)
+                    scheduler.run_alone((call, Instant::now()), session, own)
                 };
                 self.here_or_elsewhere((elsewhere, cancel), short, run, own)
                     .await
@@ -113,16 +113,16 @@ impl Scheduler {
         self: &Arc<Scheduler>,
         (elsewhere, cancel): (Elsewhere<'_>, &Cancel),
         short: bool,
-        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran + Send + 'static,
+        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran<Vec<Tensor>> + Send + 'static,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         let Elsewhere { threads, places } = elsewhere;
         if short {
             let place = places.map(Slices::place);
             if !matches!(place, Some(None)) {
-                let (result, session) = run(self, own);
-                self.end_turn(session);
-                return result;
+                let ran = run(self, own);
+                self.end_turn(ran.session);
+                return ran.result;
             }
         }
         self.on_a_thread((threads, cancel), run, own).await
@@ -132,7 +132,7 @@ impl Scheduler {
     async fn on_a_thread(
         self: &Arc<Scheduler>,
         (threads, cancel): (&Threads, &Cancel),
-        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran + Send + 'static,
+        run: impl FnOnce(&Scheduler, &mut OwnSession) -> Ran<Vec<Tensor>> + Send + 'static,
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
         let (sender, receiver) = oneshot::channel();
@@ -141,11 +141,11 @@ impl Scheduler {
         let (working, _waiting) = threads.awaited();
         let own_threads = threads.clone();
         let run = move || {
-            let (result, session) = span.in_scope(|| run(&scheduler, &mut lent));
+            let ran = span.in_scope(|| run(&scheduler, &mut lent));
             drop(working);
             // Nobody waits any more where the caller went away.
-            let _ = sender.send((result, lent));
-            scheduler.go_on(&own_threads, session);
+            let _ = sender.send((ran.result, lent));
+            scheduler.go_on(&own_threads, ran.session);
         };
         let here = Arc::new(Mutex::new(Some(run)));
         let there = here.clone();
@@ -176,10 +176,10 @@ impl Scheduler {
         while let Some(Turn { leader, batch }) = self.next_turn(session) {
             let (working, awaited) = threads.awaited();
             leader.waits_for(awaited);
-            let (result, back) = leader.on_behalf(|| self.lead(batch, &leader, &mut None));
+            let ran = leader.on_behalf(|| self.lead(batch, &leader, &mut None));
             drop(working);
-            leader.end(result);
-            session = back;
+            leader.end(ran.result);
+            session = ran.session;
         }
     }
 
@@ -200,9 +200,6 @@ impl Scheduler {
         None
     }
 }
-
-/// What a call gave, and the session to end its turn with.
-type Ran = (Result<Vec<Tensor>>, OwnSession);
 
 fn run_once(run: &Mutex<Option<impl FnOnce()>>) {
     let run = run.lock().unwrap_or_else(PoisonError::into_inner).take();

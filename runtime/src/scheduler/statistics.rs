@@ -21,13 +21,14 @@ pub(crate) struct Counters {
     /// Nanoseconds of the calls that were answered, from their beginning to their end.
     answering: AtomicU64,
     latencies: Latencies,
-    runs: AtomicU64,
-    run: AtomicU64,
     inferences: AtomicU64,
     computing: AtomicU64,
-    executing: AtomicU64,
     queueing: AtomicU64,
+    /// Runs by the number of their calls.
     sizes: [AtomicU64; SIZES + 1],
+    /// What batches had beyond one call, and the time of the engine that these had besides: most runs are of one.
+    more: AtomicU64,
+    executing_more: AtomicU64,
 }
 
 /// A call that is counted when it has ended, or its caller has gone.
@@ -46,7 +47,7 @@ impl Counting<'_> {
 
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        self.counters.ended(self.failure, self.since);
+        self.counters.ended(self.failure, self.since.elapsed());
     }
 }
 
@@ -83,12 +84,9 @@ pub struct Statistics {
 }
 
 impl Counters {
-    /// A call that began at `since` has ended.
-    pub(crate) fn ended(&self, failure: Option<ErrorKind>, since: Instant) {
-        let (one, took) = (
-            |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed),
-            since.elapsed(),
-        );
+    /// A call has ended that took so long.
+    pub(crate) fn ended(&self, failure: Option<ErrorKind>, took: Duration) {
+        let one = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         self.latencies.add(took);
         let Some(kind) = failure else {
             one(&self.succeeded);
@@ -113,11 +111,13 @@ impl Counters {
     pub(crate) fn ran(&self, (calls, rows): (usize, usize), time: Duration) {
         let time = nanoseconds(time);
         let add = |counter: &AtomicU64, value| counter.fetch_add(value, Ordering::Relaxed);
-        add(&self.runs, 1);
-        add(&self.run, calls as u64);
         add(&self.inferences, rows as u64);
         add(&self.computing, time);
-        add(&self.executing, time.saturating_mul(calls as u64));
+        if calls > 1 {
+            let more = calls as u64 - 1;
+            add(&self.more, more);
+            add(&self.executing_more, time.saturating_mul(more));
+        }
         let class = calls.max(1).next_power_of_two().trailing_zeros() as usize;
         self.sizes[class.min(SIZES)].fetch_add(1, Ordering::Relaxed);
     }
@@ -140,20 +140,23 @@ impl Counters {
     pub(crate) fn read(&self, waiting: usize) -> Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let class = |(power, runs)| ((power < SIZES).then_some(1usize << power), read(runs));
+        let batch_sizes: Vec<_> = self.sizes.iter().enumerate().map(class).collect();
+        let runs = batch_sizes.iter().map(|(_, runs)| runs).sum();
+        let computing = read(&self.computing);
         Statistics {
             succeeded: read(&self.succeeded),
             failed: read(&self.failed),
             refused: read(&self.refused),
             stopped: read(&self.stopped),
             answering: Duration::from_nanos(read(&self.answering)),
-            runs: read(&self.runs),
-            run: read(&self.run),
+            runs,
+            run: runs + read(&self.more),
             inferences: read(&self.inferences),
-            computing: Duration::from_nanos(read(&self.computing)),
-            executing: Duration::from_nanos(read(&self.executing)),
+            computing: Duration::from_nanos(computing),
+            executing: Duration::from_nanos(computing.saturating_add(read(&self.executing_more))),
             queueing: Duration::from_nanos(read(&self.queueing)),
             waiting,
-            batch_sizes: self.sizes.iter().enumerate().map(class).collect(),
+            batch_sizes,
         }
     }
 }
