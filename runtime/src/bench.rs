@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result};
@@ -60,27 +60,37 @@ impl Measured {
     }
 }
 
-/// Puts work under load. `caller` is asked once for each caller, on its own thread, for what it repeats.
+/// Puts work under load. `caller` is asked once for each caller, on its own thread, for what it repeats; `warmed` is called
+/// when all have warmed up and none counts yet.
 ///
 /// # Errors
 /// The first of the work itself, after which all callers stop.
 pub fn measure<Work: FnMut() -> Result<()>>(
     load: Load,
     caller: impl Fn() -> Result<Work> + Sync,
-    progress: &mut dyn FnMut(f64),
+    (warmed, progress): (&(dyn Fn() + Sync), &mut dyn FnMut(f64)),
 ) -> Result<Measured> {
     let callers = load.callers.get();
     let shared = Shared {
         load,
-        warm: Barrier::new(callers),
+        warm: Meeting::of(callers, warmed),
         stop: AtomicBool::new(false),
         failed: Mutex::new(None),
     };
     let started = Instant::now();
     let counted: Vec<Counted> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..callers)
-            .map(|_| scope.spawn(|| shared.repeat(&caller)))
-            .collect();
+        let mut threads = Vec::new();
+        for started in 0..callers {
+            let thread = std::thread::Builder::new();
+            match thread.spawn_scoped(scope, || shared.repeat(&caller)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    shared.noted::<()>(Err(no_thread((started, callers), error)));
+                    drop(shared.warm.come(callers - started));
+                    break;
+                }
+            }
+        }
         let whole = load.warm_up + load.time;
         while threads.iter().any(|thread| !thread.is_finished()) {
             std::thread::sleep(TELL.min(whole / 20));
@@ -113,6 +123,13 @@ pub fn measure<Work: FnMut() -> Result<()>>(
     })
 }
 
+fn no_thread((started, callers): (usize, usize), error: std::io::Error) -> Error {
+    let message = format!("cannot start {callers} callers: there are threads for {started}");
+    Error::new(ErrorKind::RuntimeError, message)
+        .with_source(error)
+        .with_hint("raise the limit of threads (`ulimit -u`, or that of the container), or take fewer callers")
+}
+
 fn panicked() -> Error {
     let message = "a caller panicked: this is a fault of infer";
     Error::new(ErrorKind::RuntimeError, message)
@@ -125,16 +142,51 @@ struct Counted {
     times: Vec<Duration>,
 }
 
+/// Where callers wait for each other.
+struct Meeting<'a> {
+    missing: Mutex<usize>,
+    complete: Condvar,
+    then: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> Meeting<'a> {
+    /// `then` is called by the last that comes, while the others still wait.
+    fn of(callers: usize, then: &'a (dyn Fn() + Sync)) -> Meeting<'a> {
+        Meeting {
+            missing: Mutex::new(callers),
+            complete: Condvar::new(),
+            then,
+        }
+    }
+
+    /// Stands for so many that come.
+    fn come(&self, callers: usize) -> MutexGuard<'_, usize> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        *missing = missing.saturating_sub(callers);
+        if *missing == 0 {
+            (self.then)();
+            self.complete.notify_all();
+        }
+        missing
+    }
+
+    /// Comes, and waits for the others.
+    fn wait(&self) {
+        let missing = self.come(1);
+        drop(self.complete.wait_while(missing, |missing| *missing > 0));
+    }
+}
+
 /// What the callers of one load share.
-struct Shared {
+struct Shared<'a> {
     load: Load,
     /// All start to count together.
-    warm: Barrier,
+    warm: Meeting<'a>,
     stop: AtomicBool,
     failed: Mutex<Option<Error>>,
 }
 
-impl Shared {
+impl Shared<'_> {
     /// Nothing where this or another caller failed.
     fn repeat<Work: FnMut() -> Result<()>>(
         &self,
@@ -218,6 +270,7 @@ pub fn model_caller(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicUsize;
 
     fn load(callers: usize) -> Load {
@@ -231,6 +284,7 @@ mod tests {
     #[test]
     fn every_caller_runs_at_the_same_time_as_the_others() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let warmed = AtomicBool::new(false);
         let all = Barrier::new(3);
         let caller = || {
             let (now, most, all, mut runs) = (&now, &most, &all, 0);
@@ -245,9 +299,17 @@ mod tests {
             })
         };
         let mut told = 0.0;
-        let measured = measure(load(3), caller, &mut |part| told = part).expect("works");
+        let measured = measure(
+            load(3),
+            caller,
+            (&|| warmed.store(true, Ordering::SeqCst), &mut |part| {
+                told = part
+            }),
+        )
+        .expect("works");
         assert_eq!(most.load(Ordering::SeqCst), 3);
         assert!(measured.times.len() >= 3 && measured.times.is_sorted());
+        assert!(warmed.into_inner());
         assert!(measured.elapsed >= Duration::from_millis(10) && told > 0.0);
     }
 
@@ -263,7 +325,7 @@ mod tests {
                     },
                 )
             };
-            let error = measure(load(2), caller, &mut |_| {}).expect_err("one failed");
+            let error = measure(load(2), caller, (&|| (), &mut |_| {})).expect_err("one failed");
             assert_eq!(error.to_string(), "no more");
         }
     }

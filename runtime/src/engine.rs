@@ -13,6 +13,7 @@ use crate::nn::wit::Waits;
 use crate::nn::{types, wit, witx};
 use crate::slices::Slices;
 use crate::threads::Threads;
+use crate::wasi;
 
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
 const ASYNC_STACK: usize = 8 << 20;
@@ -160,6 +161,7 @@ fn component_linker(
     let mut linker = component::Linker::new(wasmtime);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasi::add_to_linker(&mut linker)?;
     wit::add_to_linker(&mut linker, waits)?;
     types::add_to_linker(&mut linker)?;
     Ok(linker)

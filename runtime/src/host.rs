@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -14,8 +15,9 @@ use crate::nn::usage::{Limit, Usage};
 use crate::nn::witx::Handles;
 use crate::pages;
 
-/// Entries of the table of resources beside those of wasi-nn: streams, files, sockets.
-const WASI_RESOURCES: usize = 10_000;
+/// The most resources of WASI that an instance may hold: streams, files, requests and their bodies, which cost memory and
+/// descriptors of the host's.
+const WASI_RESOURCES: usize = 1024;
 
 /// Host memory of one table element, in bytes.
 const TABLE_ELEMENT: usize = size_of::<usize>();
@@ -25,9 +27,11 @@ pub(crate) const MOST_OF_EACH: usize = 100;
 
 /// Everything that belongs to one instance.
 pub(crate) struct Host {
-    /// WASI by both of its ABIs; its table also has the component's wasi-nn resources.
+    /// WASI by both of its ABIs, with a table of its own.
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) nn: NnState,
+    /// A component's resources of wasi-nn.
+    pub(crate) table: ResourceTable,
     pub(crate) handles: Handles,
     pub(crate) memory: MemoryLimit,
     http: WasiHttpCtx,
@@ -36,16 +40,21 @@ pub(crate) struct Host {
 
 impl Host {
     /// `pooled` is whether its memories lie in a pool.
-    pub(crate) fn new(mut wasi: WasiP1Ctx, nn: NnState, (limits, pooled): (&Limits, bool)) -> Host {
-        let outgoing = Outgoing::new(&nn.grants);
+    pub(crate) fn new(
+        mut wasi: WasiP1Ctx,
+        (nn, outgoing): (NnState, Outgoing),
+        (limits, pooled): (&Limits, bool),
+    ) -> Host {
         let usage = nn.usage.clone();
-        let handles = usize::try_from(limits.handles)
-            .unwrap_or(usize::MAX)
-            .saturating_add(WASI_RESOURCES);
-        wasi.ctx().table.set_max_capacity(handles);
+        wasi.ctx().table.set_max_capacity(WASI_RESOURCES);
+        // The books have the limit; as many handles again tell of failures.
+        let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles.saturating_mul(2).saturating_add(1));
         Host {
             wasi,
             nn,
+            table,
             handles: Handles::default(),
             memory: MemoryLimit {
                 limit: limits.memory,

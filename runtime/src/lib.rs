@@ -42,6 +42,7 @@ mod spans;
 mod threads;
 pub mod tune;
 pub mod values;
+mod wasi;
 
 pub use backends::{Backends, EngineLibraries, Loaded, refuse_telemetry};
 pub use cache::GuestCache;

@@ -3,10 +3,15 @@
 //! An instance that answers runs where it is polled, which saves handing it and all that it sends from thread to thread,
 //! until it has computed for a slice; then it gets a thread of its own. Calls of models that are known to be short run so too.
 //! Only so many of both may run so at one time: the runtime keeps threads for its other work, whatever guests and clients do.
+//!
+//! What cannot be interrupted, a host's call or a run that takes longer than its like, may keep a thread for long. Where that
+//! was the one that waits for the network, no other would take its place by itself: it is made to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
 
 /// How long an instance may compute before it gets a thread of its own; it may take up to twice that.
 const SLICE: Duration = Duration::from_millis(1);
@@ -24,8 +29,12 @@ pub(crate) struct Slices(Arc<Shared>);
 struct Shared {
     most: usize,
     running: AtomicUsize,
+    /// How many places were given back so far.
+    ended: AtomicU64,
     ticking: AtomicBool,
     wasmtime: wasmtime::Engine,
+    /// That of the threads that poll.
+    runtime: Mutex<Option<Handle>>,
 }
 
 /// The slices of one instance.
@@ -51,14 +60,16 @@ impl Slices {
         Slices(Arc::new(Shared {
             most,
             running: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
             ticking: AtomicBool::new(false),
             wasmtime,
+            runtime: Mutex::default(),
         }))
     }
 
     /// Begins a slice, if there is a place for it.
     pub(crate) fn begin<'a>(&'a self, slice: &'a Slice) -> Option<Begun<'a>> {
-        let place = self.place().filter(|_| self.is_ticking())?;
+        let place = self.place()?;
         slice.began.store(slice.now(), Ordering::Relaxed);
         Some(Begun {
             slice,
@@ -70,7 +81,7 @@ impl Slices {
     pub(crate) fn place(&self) -> Option<Place<'_>> {
         let running = self.0.running.fetch_add(1, Ordering::SeqCst);
         let place = Place(&self.0);
-        (running < self.0.most).then_some(place)
+        (running < self.0.most && self.is_ticking()).then_some(place)
     }
 
     /// Whether slices end; starts the thread that ends them.
@@ -78,6 +89,7 @@ impl Slices {
         if self.0.ticking.load(Ordering::SeqCst) || self.0.ticking.swap(true, Ordering::SeqCst) {
             return true;
         }
+        *self.runtime() = Handle::try_current().ok();
         let ticking = self.clone();
         let thread = std::thread::Builder::new().name("infer-ticks".to_owned());
         let started = thread.stack_size(STACK).spawn(move || ticking.tick());
@@ -87,14 +99,27 @@ impl Slices {
         started.is_ok()
     }
 
+    fn runtime(&self) -> MutexGuard<'_, Option<Handle>> {
+        let runtime = self.0.runtime.lock();
+        runtime.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Moves the epoch on while instances run.
     fn tick(&self) {
-        let mut last = Instant::now();
+        let (mut last, mut ended) = (Instant::now(), 0);
         loop {
             std::thread::sleep(SLICE);
             if self.0.running.load(Ordering::SeqCst) > 0 {
                 last = Instant::now();
                 self.0.wasmtime.increment_epoch();
+                let ended_before =
+                    std::mem::replace(&mut ended, self.0.ended.load(Ordering::Relaxed));
+                if ended == ended_before
+                    && let Some(runtime) = &*self.runtime()
+                {
+                    // Whichever thread wakes for this looks after the network when it is done.
+                    drop(runtime.spawn(async {}));
+                }
             } else if last.elapsed() > IDLE {
                 self.0.ticking.store(false, Ordering::SeqCst);
                 // Who began in between has seen the ticking.
@@ -115,6 +140,7 @@ impl Drop for Begun<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -63,6 +63,9 @@ pub fn parse_device(text: &str) -> Parsed<DeviceChoice> {
     device.ok_or_else(|| "expected auto, cpu, gpu, gpu:N or npu".to_owned())
 }
 
+/// What people write for a folder's mode elsewhere, or by mistake.
+const MODES: [&str; 6] = ["ro", "rw", "r", "w", "wo", "r0"];
+
 /// A folder: `HOST[::GUEST][:ro]`.
 ///
 /// # Errors
@@ -73,6 +76,13 @@ pub fn parse_dir(text: &str) -> Parsed<DirGrant> {
         None => (text, false),
     };
     let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+    let mode = paths.rsplit_once(':').map(|(_, mode)| mode);
+    let meant = |mode: &str| MODES.iter().any(|known| mode.eq_ignore_ascii_case(known));
+    if mode.is_some_and(meant) {
+        return Err(
+            "expected HOST[::GUEST][:ro]: `:ro`, or nothing for reading and writing".to_owned(),
+        );
+    }
     if host.is_empty() || guest.is_empty() {
         return Err("expected HOST[::GUEST][:ro] with a path on each side".to_owned());
     }
@@ -83,11 +93,23 @@ pub fn parse_dir(text: &str) -> Parsed<DirGrant> {
     })
 }
 
-/// A time: a number with `ms`, `s`, `m` or `h`, or of seconds.
+/// A time above 0: a number with `us`, `ms`, `s`, `m` or `h`, or of seconds.
 ///
 /// # Errors
 /// What was expected.
 pub fn parse_duration(text: &str) -> Parsed<Duration> {
+    match parse_any_duration(text)? {
+        Duration::ZERO => Err("expected a time above 0, such as 500ms, 10s or 2m".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// The same, or 0.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_any_duration(text: &str) -> Parsed<Duration> {
+    const EXPECTED: &str = "expected a time such as 500ms, 10s or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds = match &text[digits.len()..] {
         "us" => 0.000_001,
@@ -95,15 +117,11 @@ pub fn parse_duration(text: &str) -> Parsed<Duration> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err("expected a time such as 500ms, 10s or 2m".to_owned()),
+        _ => return Err(EXPECTED.to_owned()),
     };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
-    match Duration::try_from_secs_f64(number * seconds) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        _ => Err("expected a time above 0, such as 500ms, 10s or 2m".to_owned()),
-    }
+    let number: f64 = digits.parse().map_err(|_| EXPECTED.to_owned())?;
+    let time = Duration::try_from_secs_f64(number * seconds);
+    time.map_err(|_| format!("{EXPECTED}, and no longer than time goes"))
 }
 
 /// A size in bytes: a number, with KiB, MiB, GiB (or K, M, G) or kB, MB, GB.
@@ -241,7 +259,17 @@ mod tests {
         assert_eq!(parse_dir("photos"), grant("photos", "photos", false));
         assert_eq!(parse_dir("/a b::/data:ro"), grant("/a b", "/data", true));
         assert_eq!(parse_dir("c:d"), grant("c:d", "c:d", false));
-        for wrong in ["", "::", "a::", "::b", ":ro"] {
+        for wrong in [
+            "",
+            "::",
+            "a::",
+            "::b",
+            ":ro",
+            "a::b:rw",
+            "a:r0",
+            "a::b:ro:ro",
+            "a:RO",
+        ] {
             assert!(parse_dir(wrong).is_err(), "{wrong}");
         }
     }
@@ -253,7 +281,10 @@ mod tests {
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["", "0", "-1s", "1d", "nan", "inf", "1e400", "s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+            let nothing = wrong == "0";
+            assert_eq!(parse_any_duration(wrong).is_ok(), nothing, "{wrong}");
         }
+        assert_eq!(parse_any_duration("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_size("512MiB"), Ok(512 << 20));
         assert_eq!(parse_size("1g"), Ok(1 << 30));
         assert_eq!(parse_size("2kB"), Ok(2000));

@@ -12,13 +12,15 @@ type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Ended),
 
 /// What one instance may send requests to.
 pub(crate) struct Outgoing {
+    guest: String,
     any: bool,
     hosts: Vec<HostGrant>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(grants: &Grants) -> Outgoing {
+    pub(crate) fn new(guest: &str, grants: &Grants) -> Outgoing {
         Outgoing {
+            guest: guest.to_owned(),
             any: grants.network,
             hosts: grants.outgoing.clone(),
         }
@@ -39,7 +41,18 @@ impl Outgoing {
     }
 }
 
+/// What may be written of a body at one time, in bytes. Two of these may wait for whoever reads it.
+const PIECE: usize = 64 << 10;
+
 impl WasiHttpHooks for Outgoing {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        PIECE
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -49,6 +62,7 @@ impl WasiHttpHooks for Outgoing {
         if !self.allows(request.uri()) {
             let host = request.uri().authority().map_or("", Authority::as_str);
             tracing::warn!(
+                guest = self.guest,
                 "a guest was refused a request to `{}`, which it was not granted (--net, `outgoing`)",
                 clip(host)
             );
@@ -81,7 +95,11 @@ mod tests {
                 port: Some(9000),
             },
         ];
-        let outgoing = Outgoing { any: false, hosts };
+        let outgoing = Outgoing {
+            guest: String::new(),
+            any: false,
+            hosts,
+        };
         let cases = [
             ("https://api.example/x", true),
             ("http://API.example:80/", true),

@@ -24,6 +24,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use crate::config::{Grants, Limits};
 use crate::deadlines::Noted;
 use crate::engine::Engine;
+use crate::guest::outgoing::Outgoing;
 use crate::guest::{Guest, Instance, Program, text};
 use crate::host::Host;
 use crate::nn::state::NnState;
@@ -38,6 +39,9 @@ const THREAD_STACK: usize = 2 << 20;
 /// The thread that asks engines to stop, and its stack in bytes.
 const STOP: &str = "infer-stop";
 const STOP_STACK: usize = 512 << 10;
+
+/// The most random bytes that a guest gets by one call, which nothing interrupts.
+const MOST_RANDOM: u64 = 1 << 20;
 
 /// How long is waited at most before an instance that was stopped is interrupted again.
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -236,7 +240,8 @@ impl Guest {
             .stdout(instance.stdout)
             .stderr(instance.stderr)
             .build_p1();
-        let limits = instance.limits;
+        let (limits, name) = (instance.limits, instance.args.first());
+        let outgoing = Outgoing::new(name.map_or("", String::as_str), &instance.grants);
         let nn = NnState {
             registry: instance.registry,
             backends: instance.backends,
@@ -249,7 +254,7 @@ impl Guest {
             busy: false,
         };
         let pooled = self.engine.config().instances.is_some();
-        let host = Host::new(wasi, nn, (&limits, pooled));
+        let host = Host::new(wasi, (nn, outgoing), (&limits, pooled));
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         // No list that a guest passes is larger than its memory; parts of one may overlap.
@@ -341,7 +346,9 @@ async fn in_slices<T>(
 
 fn wasi(args: &[String], grants: &Grants) -> Result<WasiCtxBuilder> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.args(args).envs(&grants.env);
+    wasi.args(args)
+        .envs(&grants.env)
+        .max_random_size(MOST_RANDOM);
     for dir in &grants.dirs {
         wasi.preopened_dir(&dir.host, &dir.guest, dir.permissions())
             .map_err(|error| {

@@ -10,7 +10,6 @@ use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Lower,
     Resource,
 };
-use wasmtime_wasi::WasiView;
 
 use crate::guest::run::{Answering, Work};
 use crate::guest::{Guest, Instance, Program};
@@ -198,7 +197,7 @@ fn hand_in(host: &mut Host, inputs: Vec<(String, Tensor)>) -> wasmtime::Result<R
     for (name, tensor) in inputs {
         let held = host.nn.held("an input", tensor);
         match held.and_then(|held| GuestTensor::of_host(&host.nn, held, &name)) {
-            Ok(tensor) => named.push((name, host.ctx().table.push(tensor)?)),
+            Ok(tensor) => named.push((name, host.table.push(tensor)?)),
             Err(error) => return Ok(Err(error)),
         }
     }
@@ -209,7 +208,7 @@ fn hand_in(host: &mut Host, inputs: Vec<(String, Tensor)>) -> wasmtime::Result<R
 fn take_out(host: &mut Host, named: Vec<Named>) -> wasmtime::Result<Result<Vec<(String, Tensor)>>> {
     let mut tensors = Vec::with_capacity(named.len());
     for (name, tensor) in named {
-        let tensor = host.ctx().table.delete(tensor)?;
+        let tensor = host.table.delete(tensor)?;
         match tensor.into_tensor(&name) {
             Ok(tensor) => tensors.push((name, tensor)),
             Err(error) => return Ok(Err(error)),

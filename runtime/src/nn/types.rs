@@ -4,7 +4,6 @@
 
 use infer_core::Dtype;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, WasmList};
-use wasmtime_wasi::WasiView;
 
 use crate::host::Host;
 use crate::nn::wit::{GuestTensor, new_tensor};
@@ -44,7 +43,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         },
     )?;
     types.func_wrap("ty", |mut store, (tensor,): (Resource<GuestTensor>,)| {
-        let tensor = store.data_mut().ctx().table.get(&tensor)?;
+        let tensor = store.data_mut().table.get(&tensor)?;
         Ok((extended(tensor.dtype()),))
     })
 }

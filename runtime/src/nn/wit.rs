@@ -15,7 +15,6 @@ use infer_core::{
 };
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
-use wasmtime_wasi::WasiView;
 
 use crate::host::Host;
 
@@ -116,7 +115,6 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |mut store, rep| {
             store
                 .data_mut()
-                .ctx()
                 .table
                 .delete(Resource::<GuestTensor>::new_own(rep))?;
             Ok(())
@@ -131,19 +129,13 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     tensor.func_wrap(
         "[method]tensor.dimensions",
         |mut store, (tensor,): (Resource<GuestTensor>,)| {
-            Ok((store
-                .data_mut()
-                .ctx()
-                .table
-                .get(&tensor)?
-                .dimensions
-                .clone(),))
+            Ok((store.data_mut().table.get(&tensor)?.dimensions.clone(),))
         },
     )?;
     tensor.func_wrap(
         "[method]tensor.ty",
         |mut store, (tensor,): (Resource<GuestTensor>,)| {
-            let dtype = store.data_mut().ctx().table.get(&tensor)?.dtype;
+            let dtype = store.data_mut().table.get(&tensor)?.dtype;
             // `types` has the name of any other.
             Ok((tensor_type(dtype).unwrap_or(TensorType::U8),))
         },
@@ -151,7 +143,7 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     tensor.func_wrap(
         "[method]tensor.data",
         |mut store, (tensor,): (Resource<GuestTensor>,)| {
-            let tensor = store.data_mut().ctx().table.get(&tensor)?;
+            let tensor = store.data_mut().table.get(&tensor)?;
             // The host's own buffer goes to wasmtime, which copies it into the guest's memory.
             let bytes = match &tensor.content {
                 Ok(held) => held.tensor.host().map_err(trap)?,
@@ -193,7 +185,7 @@ pub(crate) fn new_tensor(
         content,
         _handle: handle,
     };
-    Ok(store.data_mut().ctx().table.push(tensor)?)
+    Ok(store.data_mut().table.push(tensor)?)
 }
 
 fn add_graph(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -204,7 +196,6 @@ fn add_graph(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |mut store, rep| {
             store
                 .data_mut()
-                .ctx()
                 .table
                 .delete(Resource::<GuestGraph>::new_own(rep))?;
             Ok(())
@@ -225,7 +216,7 @@ fn add_graph(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "[method]graph.init-execution-context",
         |mut store, (graph,): (Resource<GuestGraph>,)| {
             let host = store.data_mut();
-            let graph = host.wasi.ctx().table.get(&graph)?;
+            let graph = host.table.get(&graph)?;
             let context = host.nn.context(graph);
             Ok((host.answer("init-execution-context", context)?,))
         },
@@ -282,7 +273,7 @@ impl Host {
         value: Result<T, Error>,
     ) -> Answer<Resource<T>> {
         match value {
-            Ok(value) => Ok(Ok(self.ctx().table.push(value)?)),
+            Ok(value) => Ok(Ok(self.table.push(value)?)),
             Err(error) => Ok(Err(self.guest_error(call, &error)?)),
         }
     }
@@ -294,7 +285,7 @@ impl Host {
         // A copy: what is cut off must not stay allocated.
         let text = clip_to(&report, LONGEST_TEXT).to_owned();
         let handle = self.nn.usage.handle_for_failure().map_err(trap)?;
-        Ok(self.ctx().table.push(GuestError {
+        Ok(self.table.push(GuestError {
             code: code(error.kind()),
             text,
             _handle: handle,
@@ -318,7 +309,7 @@ fn add_inference(linker: &mut Linker<Host>, waits: Waits) -> wasmtime::Result<()
         ResourceType::host::<GuestContext>(),
         |mut store, rep| {
             let context = Resource::<GuestContext>::new_own(rep);
-            store.data_mut().ctx().table.delete(context)?;
+            store.data_mut().table.delete(context)?;
             Ok(())
         },
     )?;
@@ -389,10 +380,10 @@ fn asked<'host>(
 ) -> wasmtime::Result<Asked<'host>> {
     let mut named = Vec::with_capacity(inputs.len());
     for (name, tensor) in inputs {
-        named.push((name, host.ctx().table.delete(tensor)?));
+        named.push((name, host.table.delete(tensor)?));
     }
-    let Host { wasi, nn, .. } = host;
-    let context = wasi.ctx().table.get_mut(context)?;
+    let Host { table, nn, .. } = host;
+    let context = table.get_mut(context)?;
     let inputs = arrange(context.model().signature(), named);
     Ok((nn, context, inputs))
 }
@@ -412,7 +403,7 @@ fn answered(
         Ok(outputs) => {
             let mut answer = Vec::with_capacity(outputs.len());
             for (name, tensor) in model.output_names().iter().zip(outputs) {
-                answer.push((name.clone(), host.ctx().table.push(tensor)?));
+                answer.push((name.clone(), host.table.push(tensor)?));
             }
             Ok(Ok(answer))
         }
@@ -446,15 +437,15 @@ impl errors::Host for Host {}
 
 impl errors::HostError for Host {
     async fn code(&mut self, error: Resource<GuestError>) -> wasmtime::Result<ErrorCode> {
-        Ok(self.ctx().table.get(&error)?.code)
+        Ok(self.table.get(&error)?.code)
     }
 
     async fn data(&mut self, error: Resource<GuestError>) -> wasmtime::Result<String> {
-        Ok(self.ctx().table.get(&error)?.text.clone())
+        Ok(self.table.get(&error)?.text.clone())
     }
 
     async fn drop(&mut self, error: Resource<GuestError>) -> wasmtime::Result<()> {
-        self.ctx().table.delete(error)?;
+        self.table.delete(error)?;
         Ok(())
     }
 }

@@ -15,7 +15,9 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use infer_core::clip;
@@ -24,6 +26,7 @@ use tracing::{Instrument, Span};
 
 use crate::serve::counters::Connections;
 use crate::serve::errors::LastErrors;
+use crate::serve::lingering::Lingering;
 use crate::serve::trace;
 
 /// The header in which a request's id comes and goes.
@@ -165,9 +168,17 @@ where
             bytes_out: 0,
         };
         request.headers_mut().insert(REQUEST_ID, id.0.clone());
-        let request = request.map(|body| Counted {
-            body,
-            bytes: bytes_in,
+        // Who waits to be told to send a body is not told to by a refusal.
+        let waits = request.headers().contains_key(header::EXPECT);
+        let request = request.map(|body| {
+            let body = Body::new(Counted {
+                body,
+                bytes: bytes_in,
+            });
+            match waits {
+                true => body,
+                false => Body::new(Lingering::new(body)),
+            }
         });
         let mut router = self.router.clone();
         let current = id.clone();

@@ -54,10 +54,10 @@ pub struct ServerTable {
     /// Whether it starts without its models.
     pub lazy: Option<bool>,
     /// How long requests in flight may take when it stops.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "any_duration")]
     pub grace: Option<Duration>,
     /// How long connections are still taken when it stops.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "any_duration")]
     pub drain: Option<Duration>,
     /// The largest body.
     #[serde(deserialize_with = "size")]
@@ -94,7 +94,7 @@ pub struct ModelTable {
     #[serde(default, deserialize_with = "size")]
     max_device_memory: Option<u64>,
     max_batch: Option<NonZeroUsize>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "any_duration")]
     max_delay: Option<Duration>,
     queue: Option<usize>,
     priority_levels: Option<NonZeroU32>,
@@ -331,6 +331,12 @@ fn duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<Duration>, D::Error> {
     written(deserializer, values::parse_duration).map(Some)
+}
+
+fn any_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Duration>, D::Error> {
+    written(deserializer, values::parse_any_duration).map(Some)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,9 +32,6 @@ use crate::serve::fate::{Arriving, Fate, why};
 use crate::serve::log::LogStream;
 use crate::serve::repository::View;
 use crate::spans;
-
-/// How long a body is taken that nobody reads.
-const LINGERING: Duration = Duration::from_secs(2);
 
 /// The first segment of the Open Inference Protocol's paths.
 const PROTOCOL: &str = "v2";
@@ -207,7 +204,15 @@ async fn answer(
     let started = Instant::now();
     let permit = guest.enter(started, None).await?;
     let is_head = request.method() == Method::HEAD;
-    let request = request.map(|body| Limited::new(Taken(body), most).map_err(body_error));
+    let limited = guest.clone();
+    let request = request.map(|body| {
+        Limited::new(body, most).map_err(move |error| {
+            if error.is::<LengthLimitError>() {
+                limited.instances.hit(Limit::Body);
+            }
+            body_error(error)
+        })
+    });
     let asked = guest.guest.answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started, None);
     match watching.answer(response).await {
@@ -219,6 +224,8 @@ async fn answer(
             };
             if left == Some(0) {
                 watching.stop = None;
+                // HTTP/2 would send what such a response must not have.
+                return Ok(response.map(|_| Body::empty()));
             }
             Ok(response.map(|body| {
                 Body::new(Answer {
@@ -255,50 +262,8 @@ fn told(error: &Error) -> Response<Body> {
 /// Refuses early what is known to be too long.
 fn check_length(request: Request<Body>, most: usize) -> Result<Request<Body>> {
     match request.body().size_hint().lower() {
-        length if length > most as u64 => {
-            let error = too_long(most, Some(length));
-            linger(request.into_body());
-            Err(error)
-        }
+        length if length > most as u64 => Err(too_long(most, Some(length))),
         _ => Ok(request),
-    }
-}
-
-/// Takes for a while what a client sends whose request is refused already: it may look for the answer only when it has
-/// sent all.
-pub(crate) fn linger(mut body: Body) {
-    let taking = async move { while let Some(Ok(_)) = body.frame().await {} };
-    tokio::spawn(tokio::time::timeout(LINGERING, taking));
-}
-
-/// A request's body. What its guest leaves of it is taken all the same, for a while.
-struct Taken(Body);
-
-impl http_body::Body for Taken {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.0).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if !self.0.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
-            linger(std::mem::take(&mut self.0));
-        }
     }
 }
 
@@ -310,7 +275,7 @@ pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {
 
 /// What a guest reads where a body ends early.
 fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> wasmtime_wasi_http::Error {
-    match error.is::<http_body_util::LengthLimitError>() {
+    match error.is::<LengthLimitError>() {
         true => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
         false => wasmtime_wasi_http::Error::HttpRequestTrailerSectionSize(None),
     }
@@ -577,6 +542,10 @@ impl http_body::Body for Answer {
         if let (Poll::Ready(Some(Ok(frame))), Some(left)) = (&polled, &mut self.left) {
             let data = frame.data_ref().map_or(0, Bytes::len);
             *left = left.saturating_sub(data as u64);
+        }
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            // Unless the instance has ended before, which is counted then.
+            self.watching.fate.answered(Ending::Failed);
         }
         let over = matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.left == Some(0);
         if over || self.body.is_end_stream() {

@@ -12,6 +12,7 @@ mod errors;
 mod fate;
 mod file;
 mod guests;
+mod lingering;
 mod listen;
 mod log;
 mod metrics;
@@ -21,10 +22,11 @@ mod served;
 mod trace;
 mod v2;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use infer_core::{Error, ErrorKind, Result};
@@ -48,6 +50,10 @@ pub use trace::Traces;
 
 /// What the pool keeps of an instance's memory, in bytes: a tensor of a picture, read twice.
 const KEPT_MEMORY: usize = 4 << 20;
+
+/// How long is waited before models that could not be loaded are tried again: at first, and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What listens, by its name in logs and metrics.
 const HTTP: &str = "HTTP";
@@ -233,8 +239,7 @@ impl Server {
             ));
         }
         if state.config.lazy {
-            let state = state.clone();
-            tokio::spawn(async move { load_all(&state).await });
+            tokio::spawn(load_until_all_are_there(state.clone()));
         }
         stop.await;
         state.stopping.store(true, Ordering::Relaxed);
@@ -253,17 +258,53 @@ impl Server {
     }
 }
 
-/// Loads every model, each on a thread that may block.
+/// Loads every model, and again and again those that cannot be loaded yet.
+async fn load_until_all_are_there(state: Arc<State>) {
+    let mut pause = SHORTEST_PAUSE;
+    let mut said = BTreeMap::new();
+    let _ = load_all(&state).await;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
+        let entries = state.repository.entries().iter();
+        let failed = entries.filter_map(|entry| match entry.stage() {
+            Stage::Failed(error) => Some((entry, error)),
+            _ => None,
+        });
+        let failed: Vec<_> = failed.collect();
+        if failed.is_empty() {
+            return;
+        }
+        for (entry, before) in failed {
+            let name = entry.name();
+            let Err(error) = load(&state, name).await else {
+                tracing::info!("model `{name}` is loaded now");
+                continue;
+            };
+            // Once for each reason, since it is tried often.
+            let report = error.report();
+            let last = said.insert(name.to_owned(), report.clone());
+            if report != last.unwrap_or_else(|| before.report()) {
+                tracing::error!("model `{name}` cannot be loaded: {report}");
+            }
+        }
+    }
+}
+
+/// Loads a model on a thread that may block.
+async fn load(state: &Arc<State>, name: &str) -> Result<()> {
+    let (loading, name) = (state.clone(), name.to_owned());
+    let loaded = tokio::task::spawn_blocking(move || loading.repository.load(&name)).await;
+    loaded.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::RuntimeError, "loading failed").with_source(error))
+    })
+}
+
+/// Loads every model.
 async fn load_all(state: &Arc<State>) -> Result<()> {
     let mut first = Ok(());
     for entry in state.repository.entries() {
-        let (loading, name) = (state.clone(), entry.name().to_owned());
-        let work = move || loading.repository.load(&name);
-        let loaded = tokio::task::spawn_blocking(work).await;
-        let loaded = loaded.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::RuntimeError, "loading failed").with_source(error))
-        });
-        if let Err(error) = loaded {
+        if let Err(error) = load(state, entry.name()).await {
             let name = entry.name();
             tracing::error!("model `{name}` cannot be loaded: {}", error.report());
             if first.is_ok() {

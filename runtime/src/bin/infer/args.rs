@@ -14,8 +14,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use infer::tune::{Precisions, TunedStore, Wishes};
 use infer::values::{
-    parse_device, parse_dir, parse_duration, parse_host, parse_performance, parse_precision,
-    parse_size, parse_threads,
+    parse_any_duration, parse_device, parse_dir, parse_duration, parse_host, parse_performance,
+    parse_precision, parse_size, parse_threads,
 };
 use infer::{
     Backends, Batching, DeviceChoice, DirGrant, EngineLibraries, Grants, HostGrant, Limits,
@@ -170,7 +170,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) time: Duration,
     /// How long it runs before that without being measured
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_any_duration)]
     pub(crate) warm_up: Duration,
     /// A model's input's shape: `x=1,3,224,224`. Dynamic dimensions of other inputs are 1. Repeatable
     #[arg(long = "shape", value_name = "INPUT=DIMENSIONS", value_parser = parse_shape)]
@@ -186,7 +186,7 @@ pub(crate) struct BatchingArgs {
     #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     max_batch: Option<NonZeroUsize>,
     /// How long a call may wait for others [default: only as long as the engine is busy]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "max_batch")]
+    #[arg(long, value_name = "TIME", value_parser = parse_any_duration, requires = "max_batch")]
     max_delay: Option<Duration>,
 }
 
@@ -212,9 +212,23 @@ impl BenchArgs {
 
     /// Fails for what only a guest can use.
     pub(crate) fn check_for_a_model(&self) -> anyhow::Result<()> {
+        let (grants, limits) = (&self.grants, &self.limits);
         let guests_alone = [
             ("--model", self.models.models.is_empty()),
-            ("--dir", self.grants.dirs.is_empty()),
+            ("--dir", grants.dirs.is_empty()),
+            ("--env", grants.env.is_empty()),
+            ("--net", !grants.net),
+            ("--outgoing", grants.outgoing.is_empty()),
+            ("--allow-load", !grants.allow_load),
+            ("--allow-precompiled", !grants.allow_precompiled),
+            ("--timeout", limits.timeout.is_none()),
+            ("--fuel", limits.fuel.is_none()),
+            ("--max-memory", limits.max_memory == LIMIT),
+            ("--max-tensor-bytes", limits.max_tensor_bytes == LIMIT),
+            (
+                "--max-handles",
+                limits.max_handles == infer::Limits::HANDLES,
+            ),
             ("arguments after `--`", self.args.is_empty()),
         ];
         match guests_alone.iter().find(|(_, absent)| !absent) {
@@ -439,6 +453,10 @@ pub(crate) struct GrantArgs {
     pub(crate) allow_precompiled: bool,
 }
 
+/// What a guest's memory, and that of its tensors, is limited to unless something else is said.
+const LIMIT: u64 = 1 << 30;
+const LIMIT_TEXT: &str = "1GiB";
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits of the guest")]
 pub(crate) struct LimitArgs {
@@ -449,10 +467,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "UNITS", value_parser = parse_number::<u64>)]
     pub(crate) fuel: Option<u64>,
     /// Its own memory
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = LIMIT_TEXT, value_parser = parse_size)]
     pub(crate) max_memory: u64,
     /// What the host holds for it at one time: tensors, contexts and models of its own
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = LIMIT_TEXT, value_parser = parse_size)]
     pub(crate) max_tensor_bytes: u64,
     /// Graphs, contexts, tensors and errors at one time
     #[arg(long, value_name = "NUMBER", default_value_t = infer::Limits::HANDLES, value_parser = parse_number::<u64>)]

@@ -1,7 +1,7 @@
 //! `infer bench`: how long a model or a guest takes, by the number of callers at one time.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -96,8 +96,8 @@ fn bench_model(args: &BenchArgs) -> anyhow::Result<Document> {
     let mut registry = Registry::default();
     let model = infer::open_model(&backends, &files, &selection, &mut registry)?;
     let caller = bench::model_caller(&model, &args.load.shapes)?;
-    let rows = rows(args, Some(&model), |load, progress| {
-        bench::measure(load, &caller, progress)
+    let rows = rows(args, Some(&model), |load, told| {
+        bench::measure(load, &caller, told)
     })?;
     Ok(Document {
         subject: args.subject.clone(),
@@ -151,9 +151,7 @@ fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Document> {
         .build()
         .context("cannot start the runtime")?;
     let caller = || Ok(|| runtime.block_on(one.run()));
-    let rows = rows(args, None, |load, progress| {
-        bench::measure(load, caller, progress)
-    })?;
+    let rows = rows(args, None, |load, told| bench::measure(load, caller, told))?;
     Ok(Document {
         subject: args.subject.clone(),
         kind: "guest",
@@ -187,7 +185,7 @@ impl One {
             End::Exited(status) => {
                 let message = format!("the guest ended with status {status}");
                 Err(Error::new(ErrorKind::RuntimeError, message)
-                    .with_hint("`infer run` with the same arguments shows what it says"))
+                    .with_hint("it has no standard input here; else `infer run` with the same arguments shows what it says"))
             }
             End::TimedOut(timeout) => {
                 let message = format!("the guest was stopped at its timeout of {timeout:?}");
@@ -202,7 +200,7 @@ impl One {
 fn rows(
     args: &BenchArgs,
     model: Option<&Model>,
-    mut measure: impl FnMut(Load, &mut dyn FnMut(f64)) -> Result<Measured>,
+    mut measure: impl FnMut(Load, (&(dyn Fn() + Sync), &mut dyn FnMut(f64))) -> Result<Measured>,
 ) -> anyhow::Result<Vec<Row>> {
     let bar = output::progress_bar()?;
     bar.set_length(STEPS * args.load.concurrency.0.len() as u64);
@@ -214,10 +212,11 @@ fn rows(
             warm_up: args.load.warm_up,
             time: args.load.time,
         };
-        let before = model.map(Model::statistics);
-        let measured = measure(load, &mut |part| show(&bar, index, part))?;
+        let before = OnceLock::new();
+        let warmed = || drop(model.map(|model| before.set(model.statistics())));
+        let measured = measure(load, (&warmed, &mut |part| show(&bar, index, part)))?;
         let batch = model
-            .zip(before)
+            .zip(before.into_inner())
             .filter(|_| args.batching.scheduling().batching.is_some())
             .map(|(model, before)| mean_batch(&before, &model.statistics()));
         rows.push(row(callers.get(), &measured, batch));

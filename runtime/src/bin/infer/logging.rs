@@ -1,6 +1,6 @@
 //! Logs on stderr: how many, by `-v`, `-q`, `--log` and `RUST_LOG`, and in which form; and where traces go.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use infer::serve::Traces;
 use tracing_subscriber::filter::Directive;
@@ -27,7 +27,7 @@ pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
     let filter = filter.fold(filter_of(verbosity), |filter: EnvFilter, add: Directive| {
         filter.add_directive(add)
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines(std::io::stderr()));
     let lines = match verbosity.log_format {
         LogFormat::Text => lines
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
@@ -46,6 +46,32 @@ pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
         Some(traces) => lines.with(traces.layer()).init(),
         // Not as a layer that is absent: that would have every span be made.
         None => lines.init(),
+    }
+}
+
+/// Each event is written at once, and of its lines only the first begins at the margin: what guests say cannot look like
+/// another event.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = match event.strip_suffix(b"\n") {
+            Some(text) => (text, b"\n".as_slice()),
+            None => (event, [].as_slice()),
+        };
+        match text.contains(&b'\n') {
+            false => self.0.write_all(event)?,
+            true => {
+                let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+                self.0
+                    .write_all(&[&lines.join(b"\n    ".as_slice()), end].concat())?;
+            }
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -69,4 +95,19 @@ fn filter_of(verbosity: &Verbosity) -> EnvFilter {
     });
     let chosen = verbosity.log.clone().or(environment);
     chosen.unwrap_or_else(|| EnvFilter::new(level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_several_lines_looks_like_one() {
+        let mut written = Lines(Vec::new());
+        for event in ["one\n", "two\n WARN forged\n\n", "three"] {
+            written.write_all(event.as_bytes()).expect("memory");
+        }
+        let expected = "one\ntwo\n     WARN forged\n    \nthree";
+        assert_eq!(String::from_utf8(written.0).expect("UTF-8"), expected);
+    }
 }

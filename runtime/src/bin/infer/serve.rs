@@ -12,6 +12,7 @@ use infer::serve::{ServeFile, Server, Traces, engine_config, worker_threads};
 use infer::{Engine, Guest, Limits, Scheduling, Selection};
 use infer_core::Device;
 use infer_models::ModelStore;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Verbosity;
@@ -28,6 +29,7 @@ const LAST_TRACES: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<Status> {
     memory::keep();
+    raise_descriptors();
     let file = match &args.config {
         Some(path) => ServeFile::read(path),
         None => Ok(ServeFile::default()),
@@ -60,10 +62,11 @@ pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<St
     let guests: Vec<Guest> = guests.collect::<anyhow::Result<_>>()?;
     let grace = config.grace;
     let served = runtime.block_on(async {
+        // One that comes while models are loaded ends nothing.
+        let mut hangup = signal(SignalKind::hangup())?;
         let server = Server::start(config, (engine, guests), backends).await?;
         say_where(&server)?;
         let reload = server.reloader();
-        let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 reload();
@@ -99,6 +102,17 @@ pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<St
     // Engines that do not let go of their threads hold nothing up.
     runtime.shutdown_background();
     Ok(Status::Success)
+}
+
+/// Takes as many descriptors as the system allows: each connection and each file that a guest opens is one.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it cannot be raised, there are as many as there are.
+    let _ = setrlimit(Resource::Nofile, all);
 }
 
 fn say_where(server: &Server) -> anyhow::Result<()> {

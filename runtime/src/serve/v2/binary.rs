@@ -15,7 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use infer_core::{Error, ErrorKind, Result};
 
-use crate::serve::guests::{linger, too_long};
+use crate::serve::guests::too_long;
 
 /// The header that says how long the JSON is.
 pub(crate) const JSON_LENGTH: &str = "inference-header-content-length";
@@ -52,7 +52,6 @@ pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
 pub(crate) async fn collect(mut body: Body, head: usize, most: usize) -> Result<Bytes> {
     let hint = body.size_hint();
     if hint.lower() > most as u64 {
-        linger(body);
         return Err(too_long(most, Some(hint.lower())));
     }
     let expected = usize::try_from(hint.lower().min(ON_TRUST)).unwrap_or(0);
@@ -72,7 +71,6 @@ pub(crate) async fn collect(mut body: Body, head: usize, most: usize) -> Result<
             continue;
         };
         if collected.len() - start + data.len() > most {
-            linger(body);
             return Err(too_long(most, None));
         }
         collected.extend_from_slice(&data);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use infer::serve::config::GuestConfig;
-use infer::values::{parse_address, parse_duration, parse_size};
+use infer::values::{parse_address, parse_any_duration, parse_duration, parse_size};
 
 use crate::args::values::{parse_count, parse_number};
 use crate::args::{BatchingArgs, GrantArgs, ModelArgs, SelectionArgs};
@@ -98,10 +98,10 @@ pub(crate) struct ServingArgs {
     #[arg(long)]
     pub(crate) lazy: bool,
     /// How long requests in flight may take when it is told to stop [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_any_duration)]
     pub(crate) grace: Option<Duration>,
     /// How long it still takes connections when it is told to stop, already not ready [default: 0]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_any_duration)]
     pub(crate) drain: Option<Duration>,
     /// The largest body of a request [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
