@@ -545,6 +545,24 @@ fn the_files_of_the_manual_and_the_manifest_are_read() {
 }
 
 #[test]
+fn the_file_of_the_manual_starts() {
+    let manual = manual();
+    let (_, rest) = manual.split_once("```toml\n").expect("a file");
+    let shown = rest.split("```").next().expect("its end");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("infer.toml");
+    std::fs::write(&file, shown).expect("writable");
+    std::fs::create_dir(folder.path().join("labels")).expect("a folder");
+    let guest = guest_path("classify-http", Abi::Component);
+    std::fs::copy(guest, folder.path().join("classify-http.wasm")).expect("a guest");
+    let server = Server::start(&["--config", &file.to_string_lossy(), "--drain", "0"]);
+    assert_eq!(get(&server.metrics, "/v2/health/ready", &[]).status, 200);
+    let photo = std::fs::read(root().join("photos/coffee.png")).expect("scripts/get-photos");
+    let answer = server.post("/classify", &photo);
+    assert!(answer.text().contains("espresso"), "{}", answer.text());
+}
+
+#[test]
 fn the_manifest_is_valid_and_fits_the_program() {
     if observers::are_skipped("the manifest") {
         return;

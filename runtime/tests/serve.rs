@@ -120,6 +120,8 @@ fn a_fault_costs_one_request() {
         ("/hog", 500, "trapped"),
         ("/loop", 504, "stopped at its timeout"),
         ("/wait", 504, "stopped at its timeout"),
+        ("/status/103", 500, "expected a status of 200 or more"),
+        ("/code/500000", 500, "the guest gave no response"),
     ];
     for (path, status, logged) in cases {
         let answer = server.get(path);
@@ -128,12 +130,86 @@ fn a_fault_costs_one_request() {
         server.wait_for_log(logged);
         well(&server);
     }
-    for path in ["/cut", "/late", "/flood"] {
+    let halves = ["drop", "forget", "exit", "exit-well"].map(|how| format!("/half/{how}"));
+    let halves = halves.iter().map(String::as_str);
+    for path in ["/cut", "/late", "/flood"].into_iter().chain(halves) {
         assert!(
             server.try_send("GET", path, &[]).is_err(),
             "{path} does not pass for a whole answer"
         );
         well(&server);
+    }
+    server.wait_for_log("ended before a body that it was sending");
+    assert_eq!(server.get("/status/204").text(), "");
+    assert_eq!(
+        server.get("/requests").text(),
+        "0",
+        "none has a long method"
+    );
+    let log = server.log();
+    let longest = log.lines().map(str::len).max();
+    assert!(longest < Some(4096), "{longest:?}");
+    assert!(
+        !log.lines().any(|line| line.starts_with(" WARN forged")),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_cannot_be_interrupted_holds_up_nobody_else() {
+    let server = serve(&["--max-memory", "1GiB"]);
+    let before = (0..5).any(|_| {
+        let mut filling = TcpStream::connect(&server.http).expect("it listens");
+        write!(filling, "GET /fill/800000000 HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        // Some time for it to begin.
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(server.get("/v2/health/live").status, 200);
+        filling.set_nonblocking(true).expect("a socket");
+        let before = filling.peek(&mut [0; 1]).is_err();
+        filling.set_nonblocking(false).expect("a socket");
+        filling.read_exact(&mut [0; 16]).expect("an answer");
+        before
+    });
+    assert!(before, "the network waited for the guest");
+}
+
+/// Clients look for the answer when they have sent all.
+#[test]
+fn an_answer_that_comes_before_the_body_is_not_lost() {
+    let server = serve(&[
+        "--max-instances",
+        "1",
+        "--max-waiting",
+        "0",
+        "--timeout",
+        "1h",
+    ]);
+    let mut running = TcpStream::connect(&server.http).expect("it listens");
+    write!(running, "GET /late HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    running.read_exact(&mut [0; 16]).expect("it runs");
+    for (path, status) in [
+        ("/v2/models/nobody/infer", 404),
+        ("/v2/nothing", 404),
+        ("/v2", 405),
+        ("/length", 503),
+    ] {
+        let mut stream = TcpStream::connect(&server.http).expect("it listens");
+        for _ in 0..2 {
+            write!(
+                stream,
+                "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000000\r\n\r\n"
+            )
+            .expect("sent");
+            stream.write_all(&[b'x'; 5_000_000]).expect("sent whole");
+            let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+            while !answer.ends_with(b"\n") && !answer.ends_with(b"}") {
+                let length = stream.read(&mut piece).expect("an answer");
+                assert!(length > 0, "{path}: {}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&piece[..length]);
+            }
+            let expected = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(expected.as_bytes()), "{path}");
+        }
     }
 }
 
@@ -456,8 +532,8 @@ fn models_are_swapped_and_lazily_loaded() {
     assert_eq!(server.get("/v2/health/ready").status, 503);
     assert_eq!(server.get("/v2/health/live").status, 200);
     assert_eq!(server.get("/model/m").status, 502);
+    // It is tried again by itself.
     std::fs::copy(test_model("identity-f32"), &path).expect("copied");
-    server.signal(Signal::HUP);
     wait_for("ready", || server.get("/v2/health/ready").status == 200);
     assert_eq!(server.get("/model/m").text(), "there");
     // A bad file in its place leaves the model that is there.

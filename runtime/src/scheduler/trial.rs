@@ -37,7 +37,7 @@ pub(crate) fn check(graph: &dyn Graph) -> Result<()> {
                     distance.relative_l2
                 );
                 return Err(Error::new(ErrorKind::UnsupportedOperation, message)
-                    .with_hint("it does not keep the rows of a batch apart: leave batching off"));
+                    .with_hint("it does not keep the rows of a batch apart, or the engine rounds otherwise there: leave batching off, or try another engine (--backend)"));
             }
             Err(error) => failed = failed.or(Some(error)),
         }

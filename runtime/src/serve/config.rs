@@ -79,7 +79,7 @@ pub struct ServerLimits {
     pub body: u64,
     /// How long a request to a model may take, its body and its wait in the queue included.
     pub timeout: Duration,
-    /// How long a client may take to say a request's head, from the end of the one before.
+    /// How long a client may take to say its first request's head.
     pub head_timeout: Duration,
 }
 
@@ -89,8 +89,7 @@ impl Default for ServerLimits {
             connections: 4096,
             body: 64 << 20,
             timeout: Duration::from_secs(60),
-            // Longer than load balancers usually keep a connection that they may use again.
-            head_timeout: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(30),
         }
     }
 }

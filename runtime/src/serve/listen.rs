@@ -30,6 +30,10 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The most connections that wait to be taken, as tokio has it.
 const BACKLOG: usize = 1024;
 
+/// How long a connection of HTTP/1.1 is kept for its next request, until that's head is there: longer than load balancers
+/// usually believe in one that nobody uses.
+const KEPT: Duration = Duration::from_secs(75);
+
 /// How long nothing is taken after a connection could not be: file descriptors may have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -178,7 +182,7 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout);
+        .header_read_timeout(KEPT.max(limits.head_timeout));
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -8,8 +8,8 @@ use wasip2::clocks::monotonic_clock;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
-    ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest,
+    OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
@@ -46,6 +46,18 @@ impl Guest for Handler {
             },
             "wait" => wait(),
             "hog" => hog(),
+            "fill" => {
+                // One instruction, which nothing interrupts.
+                std::hint::black_box(vec![1u8; size(with)]);
+                say(out, 200, "filled");
+            }
+            "code" => {
+                let code = ErrorCode::InternalError(Some("\n WARN forged".repeat(size(with))));
+                ResponseOutparam::set(out, Err(code));
+            }
+            "requests" => say(out, 200, &requests().to_string()),
+            "status" => say(out, with.parse().unwrap_or(200), "with a body"),
+            "half" => half(with, out),
             "silent" => drop(out),
             "late" => {
                 let _begun = Response::begin(out, 200);
@@ -65,6 +77,37 @@ impl Guest for Handler {
             }
             _ => say(out, 404, "no such fault"),
         }
+    }
+}
+
+fn size(text: &str) -> usize {
+    text.parse().unwrap_or(1)
+}
+
+/// Holds as many requests, with bodies and long methods, as it gets; answers how many have a method of 100,000 bytes.
+fn requests() -> usize {
+    let (mut held, mut long) = (Vec::new(), 0);
+    for _ in 0..100 {
+        let request = OutgoingRequest::new(Fields::new());
+        let method = Method::Other("A".repeat(100_000));
+        long += usize::from(request.set_method(&method).is_ok());
+        long += usize::from(request.set_authority(Some(&"a".repeat(100_000))).is_ok());
+        held.push((request.body(), request));
+    }
+    long
+}
+
+/// Ends in the middle of its answer.
+fn half(how: &str, out: ResponseOutparam) {
+    let begun = Response::begin(out, 200);
+    if let Some(response) = &begun {
+        response.write(b"half of the ");
+    }
+    match how {
+        "exit" => std::process::exit(1),
+        "exit-well" => std::process::exit(0),
+        "forget" => std::mem::forget(begun),
+        _ => drop(begun),
     }
 }
 

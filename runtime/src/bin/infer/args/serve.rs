@@ -21,7 +21,8 @@ use crate::args::{BatchingArgs, GrantArgs, ModelArgs, SelectionArgs};
 #[command(after_help = "\
 Examples:
   infer serve --model efficientnet-lite0
-  infer serve classify-http.wasm --model efficientnet-lite0 --max-batch 8 --max-delay 2ms
+  infer serve classify-http.wasm --model efficientnet-lite0
+  infer serve --model opennsfw-dynamic --max-batch 8 --max-delay 2ms
   infer serve --config infer.toml --http 0.0.0.0:8000
   curl -s localhost:8000/v2/models/efficientnet-lite0
 
@@ -94,7 +95,7 @@ pub(crate) struct ServingArgs {
     /// Who may: requests that carry the bearer token that this file holds
     #[arg(long, value_name = "FILE", requires = "allow_model_control", value_hint = ValueHint::FilePath)]
     pub(crate) admin_token: Option<PathBuf>,
-    /// Start although models cannot be loaded yet; they are loaded while the server runs, and are not ready until then
+    /// Start although models cannot be loaded yet; that is tried again and again, and they are not ready until then
     #[arg(long)]
     pub(crate) lazy: bool,
     /// How long requests in flight may take when it is told to stop [default: 30s]
