@@ -13,12 +13,15 @@ pub use crate::manifest::check_path;
 // What is shorter than this, in bytes, is not taken for the beginning of a name.
 const SHORTEST_BEGINNING: usize = 3;
 
+/// Where the system keeps what users without a home have.
+const SYSTEMS: &str = "/var/lib/infer";
+
 /// The user's folder for what infer installs: `$INFER_HOME`, else `$XDG_DATA_HOME/infer`, else
-/// `~/.local/share/infer`. It is absolute and need not be there yet. `what` is for the error: `models`, say.
+/// `~/.local/share/infer`, and `/var/lib/infer` for who has no home. It is absolute and need not be there yet.
 ///
 /// # Errors
-/// `NotFound` where no variable says where the user's data is.
-pub fn user_folder(what: &str) -> Result<PathBuf> {
+/// `NotFound` where a relative one is meant and the current folder is gone.
+pub fn user_folder() -> Result<PathBuf> {
     let path = |name: &str| {
         env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -31,11 +34,8 @@ pub fn user_folder(what: &str) -> Result<PathBuf> {
                 .map(|path| path.join("infer"))
         })
         .or_else(|| env::home_dir().map(|path| path.join(".local/share/infer")));
-    let home = home.ok_or_else(|| {
-        let message =
-            format!("expected a folder for {what} in INFER_HOME, XDG_DATA_HOME or HOME, got none");
-        Error::new(ErrorKind::NotFound, message)
-    })?;
+    // A user that has no home, as in containers, may still have what the system has.
+    let home = home.unwrap_or_else(|| SYSTEMS.into());
     // Absolute, since programs that fill it run in folders of their own.
     std::path::absolute(&home).map_err(|error| file_error("find", &home, error))
 }

@@ -80,9 +80,9 @@ impl ModelStore {
     /// `~/.local/share/infer/models`. Nothing needs to be there yet.
     ///
     /// # Errors
-    /// `NotFound` where no variable says where the user's data is.
+    /// `NotFound` where a relative folder is meant and the current one is gone.
     pub fn from_environment() -> Result<ModelStore> {
-        Ok(ModelStore::at(user_folder("models")?.join("models")))
+        Ok(ModelStore::at(user_folder()?.join("models")))
     }
 
     /// A store in the given folder.

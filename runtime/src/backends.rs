@@ -68,7 +68,7 @@ impl Backends {
     /// Every engine of this machine: those that are installed, then those that infer comes with.
     ///
     /// # Errors
-    /// `NotFound` where no variable says where the user's data is.
+    /// `NotFound` where a relative folder is meant and the current one is gone.
     pub fn of_machine(libraries: &EngineLibraries) -> Result<Backends> {
         let (store, libraries) = (EngineStore::from_environment()?, libraries.clone());
         Ok(Backends(LazyLock::new(Box::new(move || {

@@ -1,7 +1,7 @@
 //! Guests compiled ahead of time: native code in a file, made by [`compile`] and taken only when trusted, or when it
 //! comes out of this user's own cache.
 //!
-//! The one file of this crate with `unsafe`: wasmtime checks version, processor and settings of compiled
+//! One of this crate's two files with `unsafe`: wasmtime checks version, processor and settings of compiled
 //! code, but nothing could check the code itself.
 
 use std::fs::File;

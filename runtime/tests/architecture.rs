@@ -51,7 +51,7 @@ const WATCHED: &[&str] = &[
     "clap",
 ];
 
-/// Folders and files in which `unsafe` may stand: backends, the file that maps compiled guests, and the one that sets the
+/// Folders and files in which `unsafe` may stand: backends, the files that map compiled guests and advise on memory, and the one that sets the
 /// allocator.
 const UNSAFE: &[&str] = &[
     "backends/onnx/src/files.rs",

@@ -87,7 +87,7 @@ async fn a_hundred_instances_share_one_model_and_its_sessions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_does_not_stop_costs_a_thread_and_only_so_many() {
     let fake = FakeBackend::new();
-    let registry = registry(&fake, "identity f32 [?]; slow 3s; concurrency 100");
+    let registry = registry(&fake, "identity f32 [?]; slow 6s; concurrency 100");
     let engine = Engine::new(&EngineConfig::default()).expect("an engine");
     let guest =
         Guest::compile(&engine, &common::guest_bytes("loop", Abi::Preview1)).expect("a guest");
@@ -106,8 +106,16 @@ async fn an_engine_that_does_not_stop_costs_a_thread_and_only_so_many() {
     for ran in run(4).await {
         assert!(matches!(ran.end, End::TimedOut(_)), "{:?}", ran.end);
     }
-    assert_eq!(engine.abandoned_threads(), 4, "each is in the engine still");
+    // They have a moment to end.
+    let abandoned = async |number| {
+        while engine.abandoned_threads() < number {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(engine.abandoned_threads(), number, "each is in the engine");
+    };
+    abandoned(4).await;
     run(12).await;
+    abandoned(16).await;
     let refused = run(1).await.remove(0).end;
     match refused {
         End::Failed(error) => assert!(

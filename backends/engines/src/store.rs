@@ -50,9 +50,9 @@ impl EngineStore {
     /// `~/.local/share/infer/engines`. Nothing needs to be there yet.
     ///
     /// # Errors
-    /// `NotFound` where no variable says where the user's data is.
+    /// `NotFound` where a relative folder is meant and the current one is gone.
     pub fn from_environment() -> Result<EngineStore> {
-        Ok(EngineStore::at(user_folder("engines")?.join("engines")))
+        Ok(EngineStore::at(user_folder()?.join("engines")))
     }
 
     /// A store in the given folder.

@@ -91,9 +91,9 @@ impl TunedStore {
     /// It need not be there yet.
     ///
     /// # Errors
-    /// `NotFound` where no variable says where the user's data is.
+    /// `NotFound` where a relative folder is meant and the current one is gone.
     pub fn from_environment() -> Result<TunedStore> {
-        Ok(TunedStore::at(user_folder("tuned models")?.join("tuned")))
+        Ok(TunedStore::at(user_folder()?.join("tuned")))
     }
 
     /// A store in the given folder.

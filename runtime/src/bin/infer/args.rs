@@ -623,7 +623,7 @@ Examples:
   infer tune --forget efficientnet-lite0
 
 Choices are kept in $INFER_HOME/tuned, else $XDG_DATA_HOME/infer/tuned, else ~/.local/share/infer/tuned.
-`infer run` and `infer inspect` use a model's choice unless told otherwise (--no-tuned).")]
+`infer run`, `inspect`, `bench` and, for --model, `serve` use a model's choice unless told otherwise (--no-tuned).")]
 pub(crate) struct TuneArgs {
     /// The model, as for `infer run --model`
     #[arg(value_hint = ValueHint::FilePath)]

@@ -185,7 +185,7 @@ impl One {
             End::Exited(status) => {
                 let message = format!("the guest ended with status {status}");
                 Err(Error::new(ErrorKind::RuntimeError, message)
-                    .with_hint("it has no standard input here; else `infer run` with the same arguments shows what it says"))
+                    .with_hint("`infer run` with the same arguments shows what it says; here it has no standard input"))
             }
             End::TimedOut(timeout) => {
                 let message = format!("the guest was stopped at its timeout of {timeout:?}");
