@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{Method, Request, Response, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -200,7 +201,7 @@ async fn answer(
     request: Request<Body>,
 ) -> Result<Response<Body>> {
     let most = usize::try_from(state.config.limits.body).unwrap_or(usize::MAX);
-    let request = check_length(request, most)?;
+    let request = with_authority(check_length(request, most)?)?;
     let started = Instant::now();
     let permit = guest.enter(started, None).await?;
     let is_head = request.method() == Method::HEAD;
@@ -267,6 +268,27 @@ fn check_length(request: Request<Body>, most: usize) -> Result<Request<Body>> {
     }
 }
 
+/// A request that says whom it is for, as guests are told. HTTP/1.0 need not say it.
+fn with_authority(mut request: Request<Body>) -> Result<Request<Body>> {
+    if request.uri().authority().is_some() {
+        return Ok(request);
+    }
+    let host = request.headers().get(header::HOST);
+    if host.is_none() && request.version() == Version::HTTP_10 {
+        let anybody = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, anybody);
+        return Ok(request);
+    }
+    let authority = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    match authority {
+        Some(_) => Ok(request),
+        None => {
+            let message = format!("expected a host and its port in `Host`, got {host:?}");
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
 pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {
     let got = length.map_or("more".to_owned(), |length| length.to_string());
     let message = format!("expected a body of at most {most} bytes, got {got}");
@@ -277,7 +299,7 @@ pub(crate) fn too_long(most: usize, length: Option<u64>) -> Error {
 fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> wasmtime_wasi_http::Error {
     match error.is::<LengthLimitError>() {
         true => wasmtime_wasi_http::Error::HttpRequestBodySize(None),
-        false => wasmtime_wasi_http::Error::HttpRequestTrailerSectionSize(None),
+        false => wasmtime_wasi_http::Error::HttpProtocolError,
     }
 }
 

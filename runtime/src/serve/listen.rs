@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::serve::access::{Watch, Watched};
 use crate::serve::config::{ServerLimits, TlsFiles};
+use crate::serve::patience::Patient;
 
 /// How long a client may take for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -137,6 +138,7 @@ pub(crate) async fn serve(
         let service = Watched::new(router.clone(), watch.clone(), client);
         let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
         let patience = limits.head_timeout;
+        let stream = Patient::new(stream, patience);
         connections.spawn(async move {
             let _held = (place, connected);
             match tls {

@@ -17,6 +17,7 @@ mod listen;
 mod log;
 mod metrics;
 mod page;
+mod patience;
 mod repository;
 mod served;
 mod trace;
@@ -39,6 +40,7 @@ use crate::config::EngineConfig;
 use crate::engine::Engine;
 use crate::guest::Guest;
 use access::Watch;
+use admission::Admission;
 use config::{GuestConfig, ServeConfig};
 use counters::Connections;
 use errors::LastErrors;
@@ -54,6 +56,9 @@ const KEPT_MEMORY: usize = 4 << 20;
 /// How long is waited before models that could not be loaded are tried again: at first, and at most.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How many requests that change models may wait.
+const MOST_CHANGES: usize = 64;
 
 /// What listens, by its name in logs and metrics.
 const HTTP: &str = "HTTP";
@@ -77,6 +82,8 @@ pub(crate) struct State {
     pub(crate) errors: Arc<LastErrors>,
     /// What listens, and the connections there.
     pub(crate) sockets: Vec<(&'static str, Arc<Connections>)>,
+    /// Requests that change models, one after the other.
+    pub(crate) changes: Admission,
     stopping: AtomicBool,
 }
 
@@ -153,6 +160,7 @@ impl Server {
             started: Instant::now(),
             errors,
             sockets: SOCKETS.map(|what| (what, Arc::default())).to_vec(),
+            changes: Admission::new("the control of models", 1, MOST_CHANGES),
             stopping: AtomicBool::new(false),
             config,
         });

@@ -84,7 +84,7 @@ impl Placed {
 #[derive(Clone)]
 pub(crate) enum Stage {
     Unloaded,
-    /// For the first time; one that is reloaded stays ready.
+    /// For the first time, or about to be; one that is reloaded stays ready.
     Loading,
     Ready(Arc<Ready>),
     Failed(Arc<Error>),
@@ -143,7 +143,7 @@ impl View {
 }
 
 impl Repository {
-    /// A repository in which nothing is loaded. Guests that are models come after the models, which they may need to
+    /// A repository in which nothing is loaded yet. Guests that are models come after the models, which they may need to
     /// describe themselves.
     ///
     /// # Errors
@@ -402,7 +402,7 @@ fn add(entries: &mut Vec<Entry>, name: String, source: Source) -> Result<()> {
     entries.push(Entry {
         name,
         source,
-        stage: RwLock::new(Stage::Unloaded),
+        stage: RwLock::new(Stage::Loading),
         requests: Requests::default(),
         calls: Arc::default(),
         placed: RwLock::default(),

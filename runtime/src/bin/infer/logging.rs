@@ -59,14 +59,22 @@ impl<W: Write> Write for Lines<W> {
             Some(text) => (text, b"\n".as_slice()),
             None => (event, [].as_slice()),
         };
-        match text.contains(&b'\n') {
-            false => self.0.write_all(event)?,
-            true => {
-                let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-                self.0
-                    .write_all(&[&lines.join(b"\n    ".as_slice()), end].concat())?;
+        // Escape codes are those of the format; in texts these have been spelt out.
+        let plain = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\t' | b'\x1b');
+        if text.iter().all(plain) {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut lines = Vec::with_capacity(2 * event.len());
+        for byte in text {
+            match byte {
+                b'\n' => lines.extend(b"\n    "),
+                byte if plain(byte) => lines.push(*byte),
+                byte => lines.extend(byte.escape_ascii()),
             }
         }
+        lines.extend(end);
+        self.0.write_all(&lines)?;
         Ok(event.len())
     }
 
@@ -104,10 +112,10 @@ mod tests {
     #[test]
     fn an_event_of_several_lines_looks_like_one() {
         let mut written = Lines(Vec::new());
-        for event in ["one\n", "two\n WARN forged\n\n", "three"] {
+        for event in ["one\n", "two\n WARN forged\n\n", "thr\0ee\r"] {
             written.write_all(event.as_bytes()).expect("memory");
         }
-        let expected = "one\ntwo\n     WARN forged\n    \nthree";
+        let expected = "one\ntwo\n     WARN forged\n    \nthr\\x00ee\\r";
         assert_eq!(String::from_utf8(written.0).expect("UTF-8"), expected);
     }
 }

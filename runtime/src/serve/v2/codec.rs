@@ -3,13 +3,25 @@
 
 use bytes::Buf;
 use prost::Message;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 /// The most that a message may have of one field, inputs say.
 const MOST: u32 = 1024;
+
+/// The most dimensions of a tensor here.
+const MOST_DIMENSIONS: usize = 64;
+
+/// The most numbers that a message may have in `contents`: each takes a byte at least there and 8 in memory. A string
+/// takes two there, and as much in memory as so many numbers.
+const HEAVIEST: usize = 8 << 20;
+const STRING: usize = 8;
+
+/// More elements are not read on a thread of the network.
+const MANY: usize = 16 << 10;
 
 /// Fields of higher numbers are counted together.
 const FIELDS: usize = 16;
@@ -51,8 +63,8 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // The message lies in one piece.
-        check(buffer.chunk())?;
-        let message = self.0.decode(buffer);
+        let elements = check(buffer.chunk())?;
+        let message = for_its_elements(elements, || self.0.decode(buffer));
         message.map_err(|status| Status::invalid_argument(status.message()))
     }
 
@@ -61,24 +73,122 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
     }
 }
 
-fn check(mut message: &[u8]) -> Result<(), Status> {
-    let mut counts = [0; FIELDS + 1];
-    while !message.is_empty() {
-        // What is wrong with a message is found, and said, when it is read.
-        let Ok((field, kind)) = decode_key(&mut message) else {
-            return Ok(());
-        };
-        let count: &mut u32 = &mut counts[(field as usize).min(FIELDS)];
-        *count += 1;
-        if *count > MOST {
-            let why = format!("expected at most {MOST} of field {field} in a message, got more");
-            return Err(Status::invalid_argument(why));
+/// How many elements a message has that are each decoded.
+///
+/// # Errors
+/// `invalid_argument` for one of too many parts.
+fn check(message: &[u8]) -> Result<usize, Status> {
+    let mut counts = Counts::default();
+    for (field, value) in fields(message) {
+        counts.add("a message", field)?;
+        // Inputs and outputs; raw contents are taken as they are.
+        if matches!(field, 5 | 6)
+            && let Value::Bytes(tensor) = value
+        {
+            check_tensor(tensor, &mut counts)?;
         }
-        if skip_field(kind, field, &mut message, DecodeContext::default()).is_err() {
-            return Ok(());
+    }
+    Ok(counts.elements)
+}
+
+/// An input, or an output that is asked for.
+fn check_tensor(tensor: &[u8], counts: &mut Counts) -> Result<(), Status> {
+    let mut within = Counts::default();
+    for (field, value) in fields(tensor) {
+        within.add("an input or output", field)?;
+        match (field, value) {
+            (3, Value::Bytes(shape)) if varints(shape) > MOST_DIMENSIONS => {
+                let message = format!("expected at most {MOST_DIMENSIONS} dimensions, got more");
+                return Err(Status::invalid_argument(message));
+            }
+            (5, Value::Bytes(contents)) => {
+                for (field, value) in fields(contents) {
+                    counts.add_elements(field, value)?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// What a message has of what.
+#[derive(Default)]
+struct Counts {
+    fields: [u32; FIELDS + 1],
+    elements: usize,
+    /// What these grow to, where they are smaller in a message than in memory.
+    weight: usize,
+}
+
+impl Counts {
+    fn add(&mut self, what: &str, field: u32) -> Result<(), Status> {
+        let count = &mut self.fields[(field as usize).min(FIELDS)];
+        *count += 1;
+        match *count > MOST {
+            true => Err(Status::invalid_argument(format!(
+                "expected at most {MOST} of field {field} in {what}, got more"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn add_elements(&mut self, field: u32, value: Value<'_>) -> Result<(), Status> {
+        let (elements, weight) = match (field, value) {
+            (8, _) => (1, STRING),
+            (6, Value::Bytes(packed)) => (packed.len() / 4, 0),
+            (7, Value::Bytes(packed)) => (packed.len() / 8, 0),
+            (_, Value::Bytes(packed)) => (varints(packed), varints(packed)),
+            (_, Value::Other) => (1, 1),
+        };
+        self.elements += elements;
+        self.weight += weight;
+        if self.weight <= HEAVIEST {
+            return Ok(());
+        }
+        let strings = HEAVIEST / STRING;
+        Err(Status::invalid_argument(format!(
+            "expected at most {HEAVIEST} numbers or {strings} strings in `contents`, got more: send them as `raw_input_contents`"
+        )))
+    }
+}
+
+enum Value<'a> {
+    Bytes(&'a [u8]),
+    Other,
+}
+
+/// The fields of a message. What is wrong with it ends them: that is found, and said, when it is read.
+fn fields(mut message: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> {
+    std::iter::from_fn(move || {
+        if message.is_empty() {
+            return None;
+        }
+        let (field, kind) = decode_key(&mut message).ok()?;
+        if kind == WireType::LengthDelimited {
+            let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+            let (bytes, rest) = message.split_at_checked(length)?;
+            message = rest;
+            return Some((field, Value::Bytes(bytes)));
+        }
+        skip_field(kind, field, &mut message, DecodeContext::default()).ok()?;
+        Some((field, Value::Other))
+    })
+}
+
+/// How many numbers are packed there, of which only the last byte has no flag.
+fn varints(packed: &[u8]) -> usize {
+    packed.iter().filter(|byte| **byte < 0x80).count()
+}
+
+/// Does what takes long for so many elements without keeping the network's thread.
+pub(crate) fn for_its_elements<T>(elements: usize, work: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Handle::try_current();
+    let hands_over = |runtime: Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+    match elements > MANY && runtime.is_ok_and(hands_over) {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
 }
 
 #[cfg(test)]
@@ -99,5 +209,31 @@ mod tests {
         assert!(check(&raw).is_ok());
         assert!(check(&raw[..100]).is_ok());
         assert!(check(&[0xff; 20]).is_ok());
+    }
+
+    #[test]
+    fn what_lies_deeper_is_counted_too() {
+        let within = |field: u8, bytes: &[u8]| {
+            let mut message = vec![(field << 3) | 2];
+            prost::encoding::encode_varint(bytes.len() as u64, &mut message);
+            message.extend(bytes);
+            message
+        };
+        let of = |field: u8, bytes: &[u8]| within(5, &within(5, &within(field, bytes)));
+        // Whole numbers of one byte, and floats.
+        assert_eq!(check(&of(3, &[1; 1000])).expect("few"), 1000);
+        assert!(check(&of(3, &vec![1; HEAVIEST + 1])).is_err());
+        assert_eq!(
+            check(&of(6, &vec![1; HEAVIEST * 8])).expect("floats"),
+            HEAVIEST * 2
+        );
+        let strings = |number: usize| within(5, &within(5, &[(8 << 3) | 2, 0].repeat(number)));
+        assert_eq!(check(&strings(1000)).expect("few"), 1000);
+        let status = check(&strings(HEAVIEST / STRING + 1)).expect_err("many");
+        assert!(status.message().contains("raw_input_contents"), "{status}");
+        let shape = |rank: usize| within(5, &within(3, &vec![1; rank]));
+        assert!(check(&shape(64)).is_ok() && check(&shape(65)).is_err());
+        let parameters = |number: usize| within(5, &[(4 << 3) | 2, 0].repeat(number));
+        assert!(check(&parameters(1024)).is_ok() && check(&parameters(1025)).is_err());
     }
 }

@@ -89,16 +89,19 @@ pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> 
 /// Changes a model, on a thread that may block.
 ///
 /// # Errors
-/// Those of loading, `NotFound` for a model that there is not.
+/// Those of loading, `NotFound` for a model that there is not, `Busy` where too many wait.
 pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
     tracing::info!(
         "model `{}`: {change:?} by a request",
         infer_core::clip(&model)
     );
-    let state = state.clone();
-    let work = move || match change {
-        Change::Load => state.repository.load(&model),
-        Change::Unload => state.repository.unload(&model),
+    let (state, turn) = (state.clone(), state.changes.enter().await?);
+    let work = move || {
+        let _turn = turn;
+        match change {
+            Change::Load => state.repository.load(&model),
+            Change::Unload => state.repository.unload(&model),
+        }
     };
     let changed = tokio::task::spawn_blocking(work).await;
     changed.unwrap_or_else(|error| {

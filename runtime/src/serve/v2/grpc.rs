@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::serve::State;
 use crate::serve::repository::{Entry, Ready};
+use crate::serve::v2::codec::for_its_elements;
 use crate::serve::v2::control::{self, Change, Denied};
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer, level};
 use crate::serve::v2::rest::{no_classification, no_shared_memory};
@@ -218,7 +219,7 @@ impl GrpcInferenceService for Service {
             let asked = patience(&request)?.into_iter().chain(asked).min();
             let (id, latest) = (request.id.clone(), deadline(&self.0, started, asked));
             let reading = Instant::now();
-            let inference = read(request)?;
+            let inference = for_its_elements(elements(&request), || read(request))?;
             counted.read_since(reading);
             let outputs = infer(&self.0, &ready, inference, latest).await?;
             let writing = Instant::now();
@@ -394,6 +395,25 @@ impl GrpcInferenceService for Service {
     async fn trace_setting(&self, _: Request<TraceSettingRequest>) -> Answer<TraceSettingResponse> {
         not_here("settings of traces by request")
     }
+}
+
+/// How many elements a request has that are each looked at.
+fn elements(request: &ModelInferRequest) -> usize {
+    let contents = request
+        .inputs
+        .iter()
+        .filter_map(|input| input.contents.as_ref());
+    let elements = contents.map(|contents| {
+        contents.bool_contents.len()
+            + contents.int_contents.len()
+            + contents.int64_contents.len()
+            + contents.uint_contents.len()
+            + contents.uint64_contents.len()
+            + contents.fp32_contents.len()
+            + contents.fp64_contents.len()
+            + contents.bytes_contents.len()
+    });
+    elements.sum()
 }
 
 /// How long the client waits, as gRPC has it: digits and a unit.

@@ -213,12 +213,13 @@ pub(crate) async fn collect(
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<()> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| *encoding != "identity") {
+        Some(encoding) => {
             let message = format!("expected a body that is not compressed, got {encoding:?}");
             Err(Error::new(ErrorKind::UnsupportedOperation, message))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
