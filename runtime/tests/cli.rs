@@ -182,7 +182,7 @@ fn a_run_with_a_model_has_large_pages_for_its_heap_and_for_memory_that_grows_lar
         let mut found = false;
         maps.lines().any(|line| {
             match line.split_once(':') {
-                Some((word, flags)) if word == "VmFlags" => return found && flags.contains(" hg"),
+                Some(("VmFlags", flags)) => return found && flags.contains(" hg"),
                 Some((word, _)) if !word.contains(' ') => {}
                 _ => found = is_it(line),
             }

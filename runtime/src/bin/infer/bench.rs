@@ -213,10 +213,12 @@ fn rows(
             time: args.load.time,
         };
         let before = OnceLock::new();
-        let warmed = || drop(model.map(|model| before.set(model.statistics())));
+        let warmed = || {
+            before.get_or_init(|| model.map(Model::statistics));
+        };
         let measured = measure(load, (&warmed, &mut |part| show(&bar, index, part)))?;
         let batch = model
-            .zip(before.into_inner())
+            .zip(before.into_inner().flatten())
             .filter(|_| args.batching.scheduling().batching.is_some())
             .map(|(model, before)| mean_batch(&before, &model.statistics()));
         rows.push(row(callers.get(), &measured, batch));
