@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) memory: MemoryLimit,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    /// The bodies of responses that it made, by their places in WASI's table.
+    pub(crate) answers: Vec<u32>,
 }
 
 impl Host {
@@ -65,6 +67,7 @@ impl Host {
             },
             http: WasiHttpCtx::new(),
             outgoing,
+            answers: Vec::new(),
         }
     }
 }

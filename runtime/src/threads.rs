@@ -23,6 +23,9 @@ const MOST_IDLE: usize = 64;
 /// and clients that go away together are no fault of the engine.
 const MOMENT: Duration = Duration::from_millis(200);
 
+/// How many times as many threads may be left for a moment as may be abandoned.
+const LEFT: usize = 4;
+
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -111,9 +114,12 @@ impl Threads {
     /// `RuntimeError` where too much was.
     pub(crate) fn check(&self) -> Result<()> {
         let hanging = self.abandoned();
-        if hanging < self.most_abandoned {
+        // What is left faster than a moment passes is bounded, too.
+        let left = lock(&self.left).len();
+        if hanging < self.most_abandoned && left < LEFT * self.most_abandoned {
             return Ok(());
         }
+        let hanging = hanging.max(left);
         let message = format!("{hanging} threads are in engine calls that could not be stopped");
         Err(failed(&message).with_hint("restart the host, or give guests smaller models"))
     }

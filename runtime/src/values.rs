@@ -76,7 +76,7 @@ pub fn parse_dir(text: &str) -> Parsed<DirGrant> {
         None => (text, false),
     };
     let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
-    let mode = paths.rsplit_once(':').map(|(_, mode)| mode);
+    let mode = guest.rsplit_once(':').map(|(_, mode)| mode);
     let meant = |mode: &str| MODES.iter().any(|known| mode.eq_ignore_ascii_case(known));
     if mode.is_some_and(meant) {
         return Err(
@@ -259,6 +259,7 @@ mod tests {
         assert_eq!(parse_dir("photos"), grant("photos", "photos", false));
         assert_eq!(parse_dir("/a b::/data:ro"), grant("/a b", "/data", true));
         assert_eq!(parse_dir("c:d"), grant("c:d", "c:d", false));
+        assert_eq!(parse_dir("data::w"), grant("data", "w", false));
         for wrong in [
             "",
             "::",

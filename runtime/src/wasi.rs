@@ -5,8 +5,10 @@ use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::IoError;
 use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method};
-use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    HostOutgoingRequest as Requests, HostOutgoingResponse as Responses, Method,
+};
+use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
 
 use crate::host::Host;
 
@@ -41,15 +43,27 @@ fn add_http(http: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
         "[method]outgoing-request.set-method",
         |mut store, (request, method): (Resource<HostOutgoingRequest>, Method)| {
             let long = matches!(&method, Method::Other(name) if name.len() > LONGEST_METHOD);
-            let set = || store.data_mut().http().set_method(request, method);
+            let set = || Requests::set_method(&mut store.data_mut().http(), request, method);
             Ok((unless(long, set)?,))
+        },
+    )?;
+    http.func_wrap(
+        "[method]outgoing-response.body",
+        |mut store, (response,): (Resource<HostOutgoingResponse>,)| {
+            let body = Responses::body(&mut store.data_mut().http(), response)?;
+            // So that it is known at the end whose body is not finished.
+            store
+                .data_mut()
+                .answers
+                .extend(body.as_ref().ok().map(Resource::rep));
+            Ok((body,))
         },
     )?;
     http.func_wrap(
         "[method]outgoing-request.set-authority",
         |mut store, (request, text): (Resource<HostOutgoingRequest>, Option<String>)| {
             let long = is_longer(text.as_ref(), LONGEST_AUTHORITY);
-            let set = || store.data_mut().http().set_authority(request, text);
+            let set = || Requests::set_authority(&mut store.data_mut().http(), request, text);
             Ok((unless(long, set)?,))
         },
     )?;
@@ -57,7 +71,7 @@ fn add_http(http: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
         "[method]outgoing-request.set-path-with-query",
         |mut store, (request, text): (Resource<HostOutgoingRequest>, Option<String>)| {
             let long = is_longer(text.as_ref(), LONGEST_PATH);
-            let set = || store.data_mut().http().set_path_with_query(request, text);
+            let set = || Requests::set_path_with_query(&mut store.data_mut().http(), request, text);
             Ok((unless(long, set)?,))
         },
     )
@@ -88,6 +102,7 @@ mod tests {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).expect("HTTP");
         for (instance, function) in [
             (HTTP, "[method]outgoing-request.set-method"),
+            (HTTP, "[method]outgoing-response.body"),
             (HTTP, "[method]outgoing-request.set-authority"),
             (HTTP, "[method]outgoing-request.set-path-with-query"),
             (ERROR, "[method]error.to-debug-string"),

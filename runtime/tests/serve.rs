@@ -139,7 +139,7 @@ fn a_fault_costs_one_request() {
         );
         well(&server);
     }
-    server.wait_for_log("ended before a body that it was sending");
+    server.wait_for_log("ended before the body of its answer");
     assert_eq!(server.get("/status/204").text(), "");
     assert_eq!(
         server.get("/requests").text(),

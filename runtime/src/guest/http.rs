@@ -11,6 +11,7 @@ use http_body::Body;
 use infer_core::{Error, ErrorKind, Result, clip_to};
 use tokio::sync::oneshot;
 use wasmtime::Store;
+use wasmtime::component::Resource;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -92,20 +93,26 @@ where
             (false, ended) => ended.map(|()| 0),
             (true, Err(error)) if !error.is::<I32Exit>() => Err(error),
             (true, _) => Err(wasmtime::Error::msg(
-                "it ended before a body that it was sending",
+                "it ended before the body of its answer",
             )),
         }
     }
 }
 
-/// Ends the bodies that a guest has not finished, so that none looks whole; answers whether there are some.
+/// Ends the bodies that a guest has not finished, so that none looks whole; answers whether a response's is among them.
 fn cut_off(host: &mut Host) -> bool {
-    let mut found = false;
-    for entry in host.http().table.iter_mut() {
+    let answers = std::mem::take(&mut host.answers);
+    let table = host.http().table;
+    let is_there = |rep: &u32| {
+        table
+            .get(&Resource::<HostOutgoingBody>::new_borrow(*rep))
+            .is_ok()
+    };
+    let found = answers.iter().any(is_there);
+    for entry in table.iter_mut() {
         if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
             let (none, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
             std::mem::replace(body, none).abort();
-            found = true;
         }
     }
     found

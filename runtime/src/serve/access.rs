@@ -168,17 +168,13 @@ where
             bytes_out: 0,
         };
         request.headers_mut().insert(REQUEST_ID, id.0.clone());
-        // Who waits to be told to send a body is not told to by a refusal.
         let waits = request.headers().contains_key(header::EXPECT);
         let request = request.map(|body| {
-            let body = Body::new(Counted {
+            let body = Counted {
                 body,
                 bytes: bytes_in,
-            });
-            match waits {
-                true => body,
-                false => Body::new(Lingering::new(body)),
-            }
+            };
+            Body::new(Lingering::new(Body::new(body), waits))
         });
         let mut router = self.router.clone();
         let current = id.clone();

@@ -205,6 +205,7 @@ async fn answer(
     let started = Instant::now();
     let permit = guest.enter(started, None).await?;
     let is_head = request.method() == Method::HEAD;
+    let is_http2 = request.version() == Version::HTTP_2;
     let limited = guest.clone();
     let request = request.map(|body| {
         Limited::new(body, most).map_err(move |error| {
@@ -225,8 +226,10 @@ async fn answer(
             };
             if left == Some(0) {
                 watching.stop = None;
-                // HTTP/2 would send what such a response must not have.
-                return Ok(response.map(|_| Body::empty()));
+                if is_http2 {
+                    // There it would be sent, though such a response must not have it.
+                    return Ok(response.map(|_| Body::empty()));
+                }
             }
             Ok(response.map(|body| {
                 Body::new(Answer {
@@ -565,8 +568,10 @@ impl http_body::Body for Answer {
             let data = frame.data_ref().map_or(0, Bytes::len);
             *left = left.saturating_sub(data as u64);
         }
-        if matches!(polled, Poll::Ready(Some(Err(_)))) {
-            // Unless the instance has ended before, which is counted then.
+        let failed = |stop: &Stopper| stop.has_failed();
+        let counted_then = self.watching.stop.as_ref().is_none_or(failed);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) && !counted_then {
+            // The guest gave the body up. What stopped it instead is counted when it has ended.
             self.watching.fate.answered(Ending::Failed);
         }
         let over = matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.left == Some(0);

@@ -16,13 +16,20 @@ const LINGERING: Duration = Duration::from_secs(2);
 /// A request's body.
 pub(crate) struct Lingering {
     body: Body,
-    /// It was read to its end, or nobody is to wait for that.
+    /// It was read to its end.
     over: bool,
+    /// Its client waits to be told to send it, which a refusal does not.
+    waits: bool,
 }
 
 impl Lingering {
-    pub(crate) fn new(body: Body) -> Lingering {
-        Lingering { body, over: false }
+    /// `waits` is whether its client sends nothing before it is told to.
+    pub(crate) fn new(body: Body, waits: bool) -> Lingering {
+        Lingering {
+            body,
+            over: false,
+            waits,
+        }
     }
 }
 
@@ -34,6 +41,7 @@ impl http_body::Body for Lingering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.waits = false;
         let polled = Pin::new(&mut self.body).poll_frame(context);
         self.over |= matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
@@ -50,7 +58,7 @@ impl http_body::Body for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let over = self.over || self.body.is_end_stream();
+        let over = self.over || self.waits || self.body.is_end_stream();
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
             && !over
         {

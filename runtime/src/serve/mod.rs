@@ -274,27 +274,35 @@ async fn load_until_all_are_there(state: Arc<State>) {
     loop {
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
-        let entries = state.repository.entries().iter();
-        let failed = entries.filter_map(|entry| match entry.stage() {
-            Stage::Failed(error) => Some((entry, error)),
-            _ => None,
-        });
-        let failed: Vec<_> = failed.collect();
-        if failed.is_empty() {
-            return;
-        }
-        for (entry, before) in failed {
+        let mut done = true;
+        for entry in state.repository.entries() {
+            if state.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            // Whoever changes models meanwhile may have unloaded it.
+            let before = match entry.stage() {
+                Stage::Failed(error) => error,
+                Stage::Loading => {
+                    done = false;
+                    continue;
+                }
+                Stage::Ready(_) | Stage::Unloaded => continue,
+            };
             let name = entry.name();
             let Err(error) = load(&state, name).await else {
                 tracing::info!("model `{name}` is loaded now");
                 continue;
             };
+            done = false;
             // Once for each reason, since it is tried often.
             let report = error.report();
             let last = said.insert(name.to_owned(), report.clone());
             if report != last.unwrap_or_else(|| before.report()) {
                 tracing::error!("model `{name}` cannot be loaded: {report}");
             }
+        }
+        if done {
+            return;
         }
     }
 }

@@ -20,8 +20,12 @@ const MOST_DIMENSIONS: usize = 64;
 const HEAVIEST: usize = 8 << 20;
 const STRING: usize = 8;
 
-/// More elements are not read on a thread of the network.
-const MANY: usize = 16 << 10;
+/// More elements, or bytes beside raw contents, are not read on a thread of the network.
+pub(crate) const MANY: usize = 16 << 10;
+const MUCH: usize = 128 << 10;
+
+/// The field of raw contents.
+const RAW: u32 = 7;
 
 /// Fields of higher numbers are counted together.
 const FIELDS: usize = 16;
@@ -63,9 +67,13 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // The message lies in one piece.
-        let elements = check(buffer.chunk())?;
-        let message = for_its_elements(elements, || self.0.decode(buffer));
-        message.map_err(|status| Status::invalid_argument(status.message()))
+        let much = beside_raw(buffer.chunk()) > MUCH;
+        let read = || {
+            check(buffer.chunk())?;
+            let message = self.0.decode(buffer);
+            message.map_err(|status| Status::invalid_argument(status.message()))
+        };
+        for_much(much, read)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -73,22 +81,29 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
     }
 }
 
-/// How many elements a message has that are each decoded.
-///
-/// # Errors
-/// `invalid_argument` for one of too many parts.
-fn check(message: &[u8]) -> Result<usize, Status> {
+/// The bytes of a message beside raw contents, which are taken as they are.
+fn beside_raw(message: &[u8]) -> usize {
+    let parts = fields(message).take(FIELDS * MOST as usize);
+    let raw = parts.filter_map(|(field, value)| match value {
+        Value::Bytes(raw) if field == RAW => Some(raw.len()),
+        _ => None,
+    });
+    message.len() - raw.sum::<usize>()
+}
+
+/// Fails for a message of too many parts.
+fn check(message: &[u8]) -> Result<(), Status> {
     let mut counts = Counts::default();
     for (field, value) in fields(message) {
         counts.add("a message", field)?;
-        // Inputs and outputs; raw contents are taken as they are.
+        // Inputs and outputs.
         if matches!(field, 5 | 6)
             && let Value::Bytes(tensor) = value
         {
             check_tensor(tensor, &mut counts)?;
         }
     }
-    Ok(counts.elements)
+    Ok(())
 }
 
 /// An input, or an output that is asked for.
@@ -116,8 +131,7 @@ fn check_tensor(tensor: &[u8], counts: &mut Counts) -> Result<(), Status> {
 #[derive(Default)]
 struct Counts {
     fields: [u32; FIELDS + 1],
-    elements: usize,
-    /// What these grow to, where they are smaller in a message than in memory.
+    /// What elements of `contents` grow to, where they are smaller in a message than in memory.
     weight: usize,
 }
 
@@ -134,14 +148,12 @@ impl Counts {
     }
 
     fn add_elements(&mut self, field: u32, value: Value<'_>) -> Result<(), Status> {
-        let (elements, weight) = match (field, value) {
-            (8, _) => (1, STRING),
-            (6, Value::Bytes(packed)) => (packed.len() / 4, 0),
-            (7, Value::Bytes(packed)) => (packed.len() / 8, 0),
-            (_, Value::Bytes(packed)) => (varints(packed), varints(packed)),
-            (_, Value::Other) => (1, 1),
+        let weight = match (field, value) {
+            (8, _) => STRING,
+            // Floats are as large there.
+            (6 | 7, Value::Bytes(_)) | (_, Value::Other) => 1,
+            (_, Value::Bytes(packed)) => varints(packed).max(1),
         };
-        self.elements += elements;
         self.weight += weight;
         if self.weight <= HEAVIEST {
             return Ok(());
@@ -181,11 +193,11 @@ fn varints(packed: &[u8]) -> usize {
     packed.iter().filter(|byte| **byte < 0x80).count()
 }
 
-/// Does what takes long for so many elements without keeping the network's thread.
-pub(crate) fn for_its_elements<T>(elements: usize, work: impl FnOnce() -> T) -> T {
+/// Does what is much without keeping the network's thread.
+pub(crate) fn for_much<T>(much: bool, work: impl FnOnce() -> T) -> T {
     let runtime = tokio::runtime::Handle::try_current();
     let hands_over = |runtime: Handle| runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-    match elements > MANY && runtime.is_ok_and(hands_over) {
+    match much && runtime.is_ok_and(hands_over) {
         true => tokio::task::block_in_place(work),
         false => work(),
     }
@@ -221,16 +233,18 @@ mod tests {
         };
         let of = |field: u8, bytes: &[u8]| within(5, &within(5, &within(field, bytes)));
         // Whole numbers of one byte, and floats.
-        assert_eq!(check(&of(3, &[1; 1000])).expect("few"), 1000);
+        assert!(check(&of(3, &[1; 1000])).is_ok());
         assert!(check(&of(3, &vec![1; HEAVIEST + 1])).is_err());
-        assert_eq!(
-            check(&of(6, &vec![1; HEAVIEST * 8])).expect("floats"),
-            HEAVIEST * 2
-        );
+        assert!(check(&of(6, &vec![1; HEAVIEST * 8])).is_ok());
         let strings = |number: usize| within(5, &within(5, &[(8 << 3) | 2, 0].repeat(number)));
-        assert_eq!(check(&strings(1000)).expect("few"), 1000);
+        assert!(check(&strings(1000)).is_ok());
         let status = check(&strings(HEAVIEST / STRING + 1)).expect_err("many");
         assert!(status.message().contains("raw_input_contents"), "{status}");
+        let empty = |number: usize| within(5, &within(5, &[(6 << 3) | 2, 0].repeat(number)));
+        assert!(check(&empty(HEAVIEST + 1)).is_err());
+        let raw = [within(7, &[0; 1000]), within(1, b"name")].concat();
+        assert_eq!(beside_raw(&raw), raw.len() - 1000);
+        assert_eq!(beside_raw(&[0xff; 20]), 20);
         let shape = |rank: usize| within(5, &within(3, &vec![1; rank]));
         assert!(check(&shape(64)).is_ok() && check(&shape(65)).is_err());
         let parameters = |number: usize| within(5, &[(4 << 3) | 2, 0].repeat(number));

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::serve::State;
 use crate::serve::repository::{Entry, Ready};
-use crate::serve::v2::codec::for_its_elements;
+use crate::serve::v2::codec::{MANY, for_much};
 use crate::serve::v2::control::{self, Change, Denied};
 use crate::serve::v2::infer::{Counted, Inference, VERSION, check_version, deadline, infer, level};
 use crate::serve::v2::rest::{no_classification, no_shared_memory};
@@ -219,7 +219,7 @@ impl GrpcInferenceService for Service {
             let asked = patience(&request)?.into_iter().chain(asked).min();
             let (id, latest) = (request.id.clone(), deadline(&self.0, started, asked));
             let reading = Instant::now();
-            let inference = for_its_elements(elements(&request), || read(request))?;
+            let inference = for_much(elements(&request) > MANY, || read(request))?;
             counted.read_since(reading);
             let outputs = infer(&self.0, &ready, inference, latest).await?;
             let writing = Instant::now();
