@@ -1,5 +1,6 @@
 //! The data of one instance's store: its WASI, its wasi-nn, its HTTP, its limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
@@ -36,8 +37,8 @@ pub(crate) struct Host {
     pub(crate) memory: MemoryLimit,
     http: WasiHttpCtx,
     outgoing: Outgoing,
-    /// The bodies of responses that it made, by their places in WASI's table.
-    pub(crate) answers: Vec<u32>,
+    /// The bodies of responses that it made, by their places in WASI's table, which bounds them.
+    pub(crate) answers: BTreeSet<u32>,
 }
 
 impl Host {
@@ -67,7 +68,7 @@ impl Host {
             },
             http: WasiHttpCtx::new(),
             outgoing,
-            answers: Vec::new(),
+            answers: BTreeSet::new(),
         }
     }
 }

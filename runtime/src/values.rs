@@ -121,7 +121,7 @@ pub fn parse_any_duration(text: &str) -> Parsed<Duration> {
     };
     let number: f64 = digits.parse().map_err(|_| EXPECTED.to_owned())?;
     let time = Duration::try_from_secs_f64(number * seconds);
-    time.map_err(|_| format!("{EXPECTED}, and no longer than time goes"))
+    time.map_err(|_| EXPECTED.to_owned())
 }
 
 /// A size in bytes: a number, with KiB, MiB, GiB (or K, M, G) or kB, MB, GB.

@@ -157,13 +157,17 @@ fn a_fault_costs_one_request() {
 
 #[test]
 fn what_cannot_be_interrupted_holds_up_nobody_else() {
-    let server = serve(&["--max-memory", "1GiB"]);
-    let before = (0..5).any(|_| {
+    // A new server each time: only the thread that waited for the network last can keep it.
+    let before = (0..3).any(|_| {
+        let server = serve(&["--max-memory", "1GiB"]);
         let mut filling = TcpStream::connect(&server.http).expect("it listens");
         write!(filling, "GET /fill/800000000 HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
         // Some time for it to begin.
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(server.get("/v2/health/live").status, 200);
+        // The first may be answered at the moment at which it ends.
+        for _ in 0..5 {
+            assert_eq!(server.get("/v2/health/live").status, 200);
+        }
         filling.set_nonblocking(true).expect("a socket");
         let before = filling.peek(&mut [0; 1]).is_err();
         filling.set_nonblocking(false).expect("a socket");
