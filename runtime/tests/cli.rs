@@ -10,7 +10,7 @@ mod common;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::Abi;
 use infer_core::testing::engines_are_skipped;
@@ -147,6 +147,66 @@ fn show(command: &str, places: &Places) -> String {
     shown
 }
 
+/// `infer run` of the guest that runs models on demand, with a model `m` that gives its input back.
+struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start() -> Worker {
+        let identity = common::test_model("identity-f32");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_infer"))
+            .args(["run", "--no-tuned", "--model"])
+            .arg(format!("m={}", identity.display()))
+            .arg(common::guest_path("worker", Abi::Component))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        Worker {
+            orders: child.stdin.take().expect("a pipe"),
+            answers: BufReader::new(child.stdout.take().expect("a pipe")),
+            child,
+        }
+    }
+
+    fn does(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").expect("it reads");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        assert!(!answer.is_empty(), "{order}");
+    }
+
+    /// The kernel's words about its process while it waits for the next order.
+    fn says(&self, what: &str) -> String {
+        let path = format!("/proc/{}/{what}", self.child.id());
+        std::fs::read_to_string(path).expect("Linux")
+    }
+
+    fn ends(mut self) {
+        drop(self.orders);
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+#[test]
+fn many_calls_take_no_more_memory_than_few() {
+    let mut worker = Worker::start();
+    let mut resident_after = |order: &str| {
+        worker.does(order);
+        let status = worker.says("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kibibytes.expect("a size").parse::<u64>().expect("a number")
+    };
+    let few = resident_after("m x 1 4 1 10000");
+    let many = resident_after("m x 1 4 1 400000");
+    worker.ends();
+    assert!(many < few + (8 << 10), "{few} KiB, then {many} KiB");
+}
+
 /// What an engine touches while a model loads and first runs, and a guest where its tensors are large.
 #[test]
 fn a_run_with_a_model_has_large_pages_for_its_heap_and_for_memory_that_grows_large() {
@@ -154,29 +214,13 @@ fn a_run_with_a_model_has_large_pages_for_its_heap_and_for_memory_that_grows_lar
         let _ = writeln!(std::io::stderr(), "skipped: this kernel has no large pages");
         return;
     }
-    let identity = common::test_model("identity-f32");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_infer"))
-        .args(["run", "--no-tuned", "--model"])
-        .arg(format!("m={}", identity.display()))
-        .arg(common::guest_path("worker", Abi::Component))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut orders = child.stdin.take().expect("a pipe");
-    let mut answers = BufReader::new(child.stdout.take().expect("a pipe"));
-    let smaps = format!("/proc/{}/smaps", child.id());
-    // The kernel's words while it waits for the next order.
+    let mut worker = Worker::start();
     let mut after = |order: &str| {
-        writeln!(orders, "{order}").expect("it reads");
-        let mut answer = String::new();
-        answers.read_line(&mut answer).expect("it answers");
-        assert!(!answer.is_empty(), "{order}");
-        std::fs::read_to_string(&smaps).expect("Linux")
+        worker.does(order);
+        worker.says("smaps")
     };
     let (small, large) = (after("m x 1 4 1 1"), after("m x 6000000 24000000 1 1"));
-    drop(orders);
-    assert!(child.wait().expect("it ends").success());
+    worker.ends();
     // Mappings of which the first line is such a one, and that shall have large pages.
     let asked = |maps: &str, is_it: fn(&str) -> bool| {
         let mut found = false;

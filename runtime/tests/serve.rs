@@ -586,3 +586,129 @@ fn a_guest_without_its_folder_is_no_start_and_any_number_of_connections_is_one()
     );
     well(&serve(&["--max-connections", "9223372036854775807"]));
 }
+
+/// A client of HTTP/2 that says what it takes, byte by byte.
+struct Frames(TcpStream);
+
+/// A frame of HTTP/2: its kind, its flags, its stream, what it holds.
+type Http2Frame = (u8, u8, u8, Vec<u8>);
+
+impl Frames {
+    const DATA: u8 = 0;
+    const RESET: u8 = 3;
+    const END_STREAM: u8 = 1;
+
+    /// A connection on which nothing of any answer is taken yet.
+    fn connect(server: &Server) -> Frames {
+        let stream = TcpStream::connect(&server.http).expect("it listens");
+        let patience = Some(Duration::from_secs(60));
+        stream.set_read_timeout(patience).expect("a time");
+        let mut frames = Frames(stream);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        frames.0.write_all(preface).expect("sent");
+        let (settings, no_window) = (4, [0, 4, 0, 0, 0, 0]);
+        frames.send((settings, 0, 0, no_window.to_vec()));
+        // What the server takes counts from when it is told that it was heard.
+        while frames.next().0 != settings {}
+        let heard = 1;
+        frames.send((settings, heard, 0, Vec::new()));
+        frames
+    }
+
+    fn send(&mut self, (kind, flags, stream, payload): Http2Frame) {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let [_, length @ ..] = length;
+        let head = [&length[..], &[kind, flags, 0, 0, 0, stream]].concat();
+        let frame = [head, payload].concat();
+        self.0.write_all(&frame).expect("sent");
+    }
+
+    fn post(&mut self, stream: u8, path: &str, body: &[u8]) {
+        let (headers, end_headers) = (1, 4);
+        let (method_post, scheme_http) = (0x83, 0x86);
+        let mut fields = vec![method_post, scheme_http];
+        for (name, value) in [(0x44, path), (0x41, "localhost")] {
+            fields.extend([name, u8::try_from(value.len()).expect("short")]);
+            fields.extend(value.as_bytes());
+        }
+        self.send((headers, end_headers, stream, fields));
+        let mut parts = body.chunks(16 << 10).peekable();
+        while let Some(part) = parts.next() {
+            let end = u8::from(parts.peek().is_none());
+            self.send((Frames::DATA, end, stream, part.to_vec()));
+        }
+    }
+
+    fn take(&mut self, stream: u8, bytes: u32) {
+        let window_update = 8;
+        for of in [0, stream] {
+            self.send((window_update, 0, of, bytes.to_be_bytes().to_vec()));
+        }
+    }
+
+    /// The next frame; pings are answered.
+    fn next(&mut self) -> Http2Frame {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).expect("a frame");
+            let [a, b, c, kind, flags, .., stream] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            self.0.read_exact(&mut payload).expect("a whole frame");
+            let (ping, answered) = (6, 1);
+            match kind == ping && flags & answered == 0 {
+                true => self.send((ping, answered, 0, payload)),
+                false => return (kind, flags, stream, payload),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_which_nothing_is_taken_ends_and_others_of_its_connection_go_on() {
+    let server = serve(&[]);
+    let values = vec!["0.123456789"; 32_000];
+    let request = format!(
+        r#"{{"inputs": [{{"name": "x", "datatype": "FP32", "shape": [32000], "data": [{}]}}]}}"#,
+        values.join(",")
+    );
+    let path = "/v2/models/identity-f32/infer";
+    let expected = server.post(path, request.as_bytes());
+    assert_eq!(expected.status, 200, "{}", expected.text());
+    let mut frames = Frames::connect(&server);
+    let (left, slow) = (1, 3);
+    frames.post(left, path, request.as_bytes());
+    frames.post(slow, path, request.as_bytes());
+    // More than a piece in each of the times that are waited, and longer than them in all.
+    let taken = u32::try_from(expected.body.len() / 5 + 1).expect("short");
+    let started = Instant::now();
+    let (mut answer, mut ended) = (Vec::new(), None);
+    let mut given = 0;
+    loop {
+        let due = started + Duration::from_secs(8) * given;
+        if answer.len() as u32 == taken * given && given < 5 {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            frames.take(slow, taken);
+            given += 1;
+        }
+        let (kind, flags, stream, payload) = frames.next();
+        if (kind, stream) == (Frames::RESET, left) {
+            ended = Some(started.elapsed());
+        }
+        let got = answer.len();
+        assert_ne!(
+            (kind, stream),
+            (Frames::RESET, slow),
+            "{payload:?} after {got} bytes"
+        );
+        if (kind, stream) == (Frames::DATA, slow) {
+            answer.extend(payload);
+            if flags & Frames::END_STREAM != 0 {
+                break;
+            }
+        }
+    }
+    assert!(answer == expected.body, "what was taken slowly is whole");
+    let ended = ended.expect("a stream that nobody reads ends");
+    assert!(ended > Duration::from_secs(29), "{ended:?}");
+    well(&server);
+}

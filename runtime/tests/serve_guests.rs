@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use common::{Abi, guest_path, root, test_model};
 use serde_json::{Value, json};
-use server::{Answer, Server, send};
+use server::{Answer, Server, send, wait_for};
 
 /// The path of a component.
 fn component(name: &str) -> String {
@@ -207,6 +207,57 @@ fn a_guest_is_as_ready_as_the_models_that_it_was_granted() {
     is_ready(200);
     change("misfit", "unload");
     is_ready(503);
+}
+
+#[test]
+fn guests_are_replaced_by_what_their_files_are_now() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [model, http] = ["model.wasm", "http.wasm"].map(|name| folder.path().join(name));
+    // As one replaces a program that runs: a file that is mapped must not change.
+    let put = |path: &PathBuf, guest: &str| {
+        let new = path.with_extension("new");
+        std::fs::copy(component(guest), &new).expect("copied");
+        std::fs::rename(new, path).expect("renamed");
+    };
+    put(&model, "misfit");
+    put(&http, "faults");
+    let file = folder.path().join("infer.toml");
+    let text = format!(
+        "[server]\nallow-model-control = true\n[model.efficientnet-lite0]\nref = \"efficientnet-lite0\"\n\
+         [guest.model]\nwasm = {model:?}\n[guest.http]\nwasm = {http:?}\nroute = \"/\"\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let server = Server::start(&["--config", file.to_str().expect("UTF-8")]);
+    let first_input = || {
+        let metadata = server.get("/v2/models/model");
+        let metadata: Value = serde_json::from_slice(&metadata.body).expect("JSON");
+        metadata["inputs"][0]["name"].clone()
+    };
+    let load = || server.post("/v2/repository/models/model/load", b"{}");
+    assert_eq!(first_input(), "do");
+    // What is no such guest leaves the one that is there.
+    put(&model, "hello");
+    let answer = load();
+    assert_eq!(answer.status, 501, "{}", answer.text());
+    let expected = "is a command now: expected one that is a model, as before";
+    assert!(answer.text().contains(expected), "{}", answer.text());
+    assert_eq!(first_input(), "do");
+    put(&model, "classify-model");
+    assert_eq!(load().status, 200);
+    assert_eq!(first_input(), "image");
+    let answer = infer_image(&server, "model", &photo("coffee.png"));
+    assert_eq!(output(&answer, "labels")[0], "espresso");
+    assert_eq!(server.get("/count").text(), "1");
+    put(&http, "classify-http");
+    assert_eq!(server.get("/count").text(), "1", "until it is told to");
+    server.signal(rustix::process::Signal::HUP);
+    wait_for("the other guest", || server.get("/count").status == 405);
+    assert_eq!(server.post("/", &photo("coffee.png")).status, 200);
+    std::fs::write(http.with_extension("new"), "no guest").expect("written");
+    std::fs::rename(http.with_extension("new"), &http).expect("renamed");
+    server.signal(rustix::process::Signal::HUP);
+    server.wait_for_log("guest `http` stays as it was");
+    assert_eq!(server.post("/", &photo("coffee.png")).status, 200);
 }
 
 #[test]

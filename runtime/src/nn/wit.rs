@@ -10,9 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use infer_core::{
-    Device, Dtype, Encoding, Error, ErrorKind, Signature, Tensor, TensorInfo, clip, clip_to,
-};
+use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Tensor, TensorInfo, clip, clip_to};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
 
@@ -379,12 +377,22 @@ fn asked<'host>(
     inputs: Vec<Named<String>>,
 ) -> wasmtime::Result<Asked<'host>> {
     let mut named = Vec::with_capacity(inputs.len());
+    let mut malformed = None;
     for (name, tensor) in inputs {
-        named.push((name, host.table.delete(tensor)?));
+        match host.table.delete(tensor)?.content {
+            Ok(held) => named.push((name, held)),
+            Err(error) => malformed = malformed.or(Some((name, error))),
+        }
     }
     let Host { table, nn, .. } = host;
     let context = table.get_mut(context)?;
-    let inputs = arrange(context.model().signature(), named);
+    let inputs = match malformed {
+        None => context.model().signature().arrange(named),
+        Some((name, error)) => {
+            let message = format!("input `{}`: {error}", clip(&name));
+            Err(Error::new(error.kind(), message))
+        }
+    };
     Ok((nn, context, inputs))
 }
 
@@ -409,18 +417,6 @@ fn answered(
         }
         Err(error) => Ok(Err(host.guest_error("compute", &error)?)),
     }
-}
-
-/// The inputs in the signature's order; a malformed one answers what is wrong with it.
-fn arrange(signature: &Signature, named: Vec<(String, GuestTensor)>) -> Result<Vec<Held>, Error> {
-    let content = |(name, tensor): (String, GuestTensor)| match tensor.content {
-        Ok(held) => Ok((name, held)),
-        Err(error) => {
-            let message = format!("input `{}`: {error}", clip(&name));
-            Err(Error::new(error.kind(), message))
-        }
-    };
-    signature.arrange(named.into_iter().map(content).collect::<Result<_, _>>()?)
 }
 
 fn describe(held: &Held, name: &str) -> Result<Vec<u32>, Error> {

@@ -9,14 +9,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -27,10 +27,14 @@ use tracing::{Instrument, Span};
 use crate::serve::counters::Connections;
 use crate::serve::errors::LastErrors;
 use crate::serve::lingering::Lingering;
+use crate::serve::patience;
 use crate::serve::trace;
 
 /// The header in which a request's id comes and goes.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Where gRPC says how a call ended: a number.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The longest id that is taken from a client, in bytes.
 const LONGEST_ID: usize = 128;
@@ -39,7 +43,30 @@ const LONGEST_ID: usize = 128;
 const CLIENT_WENT_AWAY: u16 = 499;
 
 tokio::task_local! {
-    static CURRENT: RequestId;
+    static CURRENT: Arc<About>;
+}
+
+/// What a request's task and its record know together.
+pub(crate) struct About {
+    id: RequestId,
+    /// Which guest or model answers.
+    subject: OnceLock<Arc<str>>,
+    bytes_in: AtomicU64,
+}
+
+impl About {
+    pub(crate) fn came(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn subject(&self) -> Option<&str> {
+        self.subject.get().map(|subject| &**subject)
+    }
+}
+
+/// Says which guest or model the request is for that is being answered by this task. The first word stands.
+pub(crate) fn is_for(subject: &str) {
+    let _ = CURRENT.try_with(|about| about.subject.set(clip(subject).into()));
 }
 
 /// The id of what is done for no request.
@@ -71,7 +98,7 @@ impl RequestId {
 
     /// That of the request which is being answered by this task.
     pub(crate) fn current() -> RequestId {
-        let current = CURRENT.try_with(RequestId::clone);
+        let current = CURRENT.try_with(|about| about.id.clone());
         current.unwrap_or(RequestId(NO_REQUEST))
     }
 
@@ -79,10 +106,6 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 }
-
-/// Among a response's extensions: which guest or model answered.
-#[derive(Clone, Debug)]
-pub(crate) struct Subject(pub(crate) Arc<str>);
 
 /// Among a response's extensions: what went wrong, where nobody has said that in the log yet.
 #[derive(Clone, Debug)]
@@ -152,39 +175,43 @@ where
             false => Span::none(),
         };
         let trace_id = trace::id(&span, request.headers());
-        let bytes_in = Arc::new(AtomicU64::new(0));
+        let about = Arc::new(About {
+            id: id.clone(),
+            subject: model_of(request.uri().path())
+                .map(OnceLock::from)
+                .unwrap_or_default(),
+            bytes_in: AtomicU64::default(),
+        });
         let mut record = Record {
             watch: self.watch.clone(),
             client: self.client,
             started: Instant::now(),
-            id: id.clone(),
+            about: about.clone(),
             trace_id,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             span: span.clone(),
             status: None,
-            subject: None,
-            bytes_in: bytes_in.clone(),
+            grpc_status: None,
             bytes_out: 0,
         };
         request.headers_mut().insert(REQUEST_ID, id.0.clone());
         let waits = request.headers().contains_key(header::EXPECT);
-        let request = request.map(|body| {
-            let body = Counted {
-                body,
-                bytes: bytes_in,
-            };
-            Body::new(Lingering::new(Body::new(body), waits))
-        });
+        let in_pieces = request.version() == Version::HTTP_2;
+        let request = request.map(|body| Body::new(Lingering::new(body, about.clone(), waits)));
         let mut router = self.router.clone();
-        let current = id.clone();
         let answering = async move {
             let mut response = router.call(request).await?;
             record.answered(&response);
             response.headers_mut().insert(REQUEST_ID, id.0);
-            Ok(response.map(|body| Watching { body, record }))
+            Ok(response.map(|body| Watching {
+                body,
+                record,
+                in_pieces,
+                rest: Bytes::new(),
+            }))
         };
-        Box::pin(CURRENT.scope(current, answering.instrument(span)))
+        Box::pin(CURRENT.scope(about, answering.instrument(span)))
     }
 }
 
@@ -193,14 +220,13 @@ struct Record {
     watch: Watch,
     client: SocketAddr,
     started: Instant,
-    id: RequestId,
+    about: Arc<About>,
     trace_id: Option<String>,
     method: Method,
     path: String,
     span: Span,
     status: Option<StatusCode>,
-    subject: Option<Subject>,
-    bytes_in: Arc<AtomicU64>,
+    grpc_status: Option<i32>,
     bytes_out: u64,
 }
 
@@ -208,10 +234,9 @@ impl Record {
     fn answered(&mut self, response: &Response<Body>) {
         let status = response.status();
         self.status = Some(status);
-        let subject = response.extensions().get::<Subject>();
-        self.subject = subject.cloned().or_else(|| model_of(&self.path));
         trace::answered(&self.span, status);
         let fault = response.extensions().get::<Fault>();
+        self.grpc_ended(response.headers());
         let grpc = grpc_fault(response.headers());
         let text = fault
             .map(|fault| &*fault.0)
@@ -222,26 +247,30 @@ impl Record {
         };
         match text {
             Some(text) if servers => self.failed(text),
-            Some(text) => tracing::info!(request_id = self.id.as_str(), "{text}"),
+            Some(text) => tracing::info!(request_id = self.about.id.as_str(), "{text}"),
             None => {}
         }
     }
 
-    fn failed(&self, text: &str) {
-        let subject = self.subject();
-        tracing::warn!(request_id = self.id.as_str(), subject, "{text}");
-        self.watch.errors.add((self.id.as_str(), subject), text);
+    /// gRPC says how a call ended where its response ends, which a failure may do at once.
+    fn grpc_ended(&mut self, headers: &HeaderMap) {
+        let status = headers.get(GRPC_STATUS);
+        let status = status.and_then(|status| status.to_str().ok()?.parse().ok());
+        self.grpc_status = status.or(self.grpc_status);
     }
 
-    fn subject(&self) -> &str {
-        self.subject.as_ref().map_or("", |subject| &subject.0)
+    fn failed(&self, text: &str) {
+        let id = self.about.id.as_str();
+        let subject = self.about.subject().unwrap_or_default();
+        tracing::warn!(request_id = id, subject, "{text}");
+        self.watch.errors.add((id, subject), text);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         let status = self.status.map_or(CLIENT_WENT_AWAY, |s| s.as_u16());
-        let bytes_in = self.bytes_in.load(Ordering::Relaxed);
+        let bytes_in = self.about.bytes_in.load(Ordering::Relaxed);
         let bytes = (bytes_in, self.bytes_out);
         self.watch.connections.answered(status, bytes);
         if !self.watch.log {
@@ -249,15 +278,16 @@ impl Drop for Record {
         }
         tracing::info!(
             target: "infer::access",
-            request_id = self.id.as_str(),
+            request_id = self.about.id.as_str(),
             client = %self.client,
             method = %self.method,
             path = clip(&self.path),
             status,
+            grpc_status = self.grpc_status,
             bytes_in,
             bytes_out = self.bytes_out,
             duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            subject = self.subject.as_ref().map(|subject| &*subject.0),
+            subject = self.about.subject(),
             trace_id = self.trace_id,
             "request"
         );
@@ -290,73 +320,85 @@ fn grpc_fault(headers: &HeaderMap) -> Option<GrpcFault> {
 }
 
 /// The model that a path of the protocol names.
-fn model_of(path: &str) -> Option<Subject> {
+fn model_of(path: &str) -> Option<Arc<str>> {
     let rest = path.strip_prefix("/v2/models/")?;
     let name = rest.split('/').next().filter(|name| !name.is_empty())?;
-    Some(Subject(clip(name).to_string().into()))
+    Some(clip(name).into())
 }
 
-/// A request's body, of which the bytes are counted.
-struct Counted<B> {
-    body: B,
-    bytes: Arc<AtomicU64>,
-}
+/// How much of an answer is handed over at once over HTTP/2, in bytes. What was handed over is out of our hands: a client
+/// that takes less in `ServerLimits::head_timeout` is one that takes nothing.
+const PIECE: usize = 64 << 10;
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Counted<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.bytes.fetch_add(length(frame), Ordering::Relaxed);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+/// The last piece, which is a copy: it does not keep the memory of the whole.
+const LAST_PIECE: usize = 16 << 10;
 
 /// A response's body; the request ends with it.
 pub(crate) struct Watching<B> {
     body: B,
     record: Record,
+    in_pieces: bool,
+    /// What is left of the frame of which a piece was handed over.
+    rest: Bytes,
 }
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> Watching<B> {
+    fn next(&mut self, context: &mut Context<'_>) -> Polled<B::Error> {
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) if self.in_pieces => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) if data.len() > PIECE => self.rest = data,
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let piece = match self.rest.len() {
+            ..=LAST_PIECE => Bytes::copy_from_slice(&std::mem::take(&mut self.rest)),
+            length => self.rest.split_to(PIECE.min(length - LAST_PIECE)),
+        };
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.record.bytes_out += length(frame);
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled<B::Error> {
+        let polled = self.next(context);
+        let frame = match &polled {
+            Poll::Ready(Some(Ok(frame))) => Some(frame),
+            _ => None,
+        };
+        patience::handed_over(frame.is_some());
+        self.record.bytes_out += frame.map_or(0, length);
+        if let Some(trailers) = frame.and_then(Frame::trailers_ref) {
+            self.record.grpc_ended(trailers);
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 
-fn length(frame: &Frame<Bytes>) -> u64 {
+/// The bytes of a frame.
+pub(crate) fn length(frame: &Frame<Bytes>) -> u64 {
     frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
@@ -388,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_model_is_known_by_its_path() {
-        let of = |path| model_of(path).map(|subject| subject.0.to_string());
+        let of = |path| model_of(path);
         assert_eq!(of("/v2/models/m/infer").as_deref(), Some("m"));
         assert_eq!(of("/v2/models/m").as_deref(), Some("m"));
         for other in ["/v2/models/", "/v2", "/guest"] {

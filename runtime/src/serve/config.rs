@@ -5,9 +5,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use infer_core::Result;
 use infer_models::ModelRef;
 
 use crate::config::{Grants, Limits, Selection};
+use crate::engine::Engine;
+use crate::guest::Guest;
 
 /// A server: where it listens, what it serves, and its limits.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct ServeConfig {
     pub limits: ServerLimits,
     /// Whether each request gets a line in the log, target `infer::access`.
     pub access_log: bool,
+    /// Makes a guest of its file when it is loaded anew.
+    pub prepare: fn(&Engine, &GuestConfig) -> Result<Guest>,
     /// Called when a model was loaded or taken away, on that thread, for a program that gives freed memory back.
     pub after_change: fn(),
 }

@@ -4,7 +4,7 @@
 //! when its time is up; what it holds, its place among them, is given back when it has really ended.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::config::Limits;
 use crate::guest::{Answering, End, Guest, Instance, Outcome, Role, Stopper};
 use crate::nn::usage::Limit;
 use crate::serve::State;
-use crate::serve::access::{Fault, RequestId, Subject};
+use crate::serve::access::{self, Fault, RequestId};
 use crate::serve::admission::{Admission, Permit};
 use crate::serve::config::GuestConfig;
 use crate::serve::counters::{Ending, Instances, Requests};
@@ -43,7 +43,8 @@ pub(crate) struct ServedGuest {
     /// The models that it reaches.
     pub(crate) view: Arc<View>,
     backends: Arc<Backends>,
-    guest: Guest,
+    role: Role,
+    program: RwLock<Arc<Guest>>,
     pub(crate) admission: Admission,
     pub(crate) requests: Requests,
     pub(crate) instances: Instances,
@@ -85,7 +86,8 @@ impl Guests {
                 view: Arc::new(View::new(config.models.clone())),
                 backends: backends.clone(),
                 config,
-                guest,
+                role: guest.role(),
+                program: RwLock::new(Arc::new(guest)),
                 requests: Requests::default(),
                 instances: Instances::default(),
                 errors: errors.clone(),
@@ -184,15 +186,13 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
         };
         return refusal(&Error::new(ErrorKind::NotFound, message));
     };
+    access::is_for(&guest.config.name);
     let started = Instant::now();
     let answered = answer(&state, &guest, request).await;
-    let mut response = answered.unwrap_or_else(|error| {
+    answered.unwrap_or_else(|error| {
         guest.refused(&error, started.elapsed());
         told(&error)
-    });
-    let subject = Subject(guest.config.name.as_str().into());
-    response.extensions_mut().insert(subject);
-    response
+    })
 }
 
 async fn answer(
@@ -215,7 +215,7 @@ async fn answer(
             body_error(error)
         })
     });
-    let asked = guest.guest.answer(guest.instance(permit), request)?;
+    let asked = guest.program().answer(guest.instance(permit), request)?;
     let (response, mut watching) = guest.watch(asked, started, None);
     match watching.answer(response).await {
         Ok(Ok(response)) => {
@@ -331,14 +331,45 @@ fn no_answer(end: End) -> Error {
 impl ServedGuest {
     /// What it can be asked for.
     pub(crate) fn role(&self) -> Role {
-        self.guest.role()
+        self.role
     }
 
-    /// Asks it what it takes and gives as a model.
-    pub(crate) async fn describe(self: &Arc<Self>) -> Result<Signature> {
+    /// What new instances are made of.
+    pub(crate) fn program(&self) -> Arc<Guest> {
+        let program = self.program.read();
+        program.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its file is now.
+    ///
+    /// # Errors
+    /// Those of reading and compiling it; `UnsupportedOperation` where it cannot be asked for the same.
+    pub(crate) fn prepare_anew(
+        &self,
+        prepare: impl Fn(&GuestConfig) -> Result<Guest>,
+    ) -> Result<Arc<Guest>> {
+        let program = prepare(&self.config)?;
+        let (expected, role) = (self.role, program.role());
+        if role == expected {
+            return Ok(Arc::new(program));
+        }
+        let message = format!(
+            "the guest `{}` {role} now: expected one that {expected}, as before",
+            self.config.name
+        );
+        Err(Error::new(ErrorKind::UnsupportedOperation, message).with_hint("start the server anew"))
+    }
+
+    /// Makes new instances of this one from now on.
+    pub(crate) fn replace(&self, program: Arc<Guest>) {
+        *self.program.write().unwrap_or_else(PoisonError::into_inner) = program;
+    }
+
+    /// Asks one what it takes and gives as a model.
+    pub(crate) async fn describe(self: &Arc<Self>, program: &Guest) -> Result<Signature> {
         let started = Instant::now();
         let permit = self.admission.enter().await?;
-        let asked = self.guest.describe(self.instance(permit))?;
+        let asked = program.describe(self.instance(permit))?;
         let (answer, mut watching) = self.watch(asked, started, None);
         let described = watching.answer(answer).await;
         watching.stop = None;
@@ -350,16 +381,14 @@ impl ServedGuest {
     /// the log.
     pub(crate) async fn transform(
         self: &Arc<Self>,
-        signature: &Signature,
+        (program, signature): (&Guest, &Signature),
         inputs: Vec<Tensor>,
         deadline: &Cancel,
     ) -> Result<Vec<Tensor>> {
         let (started, name) = (Instant::now(), &self.config.name);
         let permit = self.enter(started, Some(deadline)).await;
         let permit = permit.inspect_err(|error| self.refused(error, started.elapsed()))?;
-        let asked = self
-            .guest
-            .transform(self.instance(permit), signature, inputs);
+        let asked = program.transform(self.instance(permit), signature, inputs);
         let asked = asked.inspect_err(|error| self.refused(error, started.elapsed()))?;
         let (answer, mut watching) = self.watch(asked, started, Some(deadline.clone()));
         let answer = watching

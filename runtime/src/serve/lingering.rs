@@ -2,67 +2,81 @@
 //! the answer only when it has sent all, and loses it where the connection is closed before.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+
+use crate::serve::access::{About, length};
 
 /// How long a body is taken that nobody reads.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// A request's body.
-pub(crate) struct Lingering {
-    body: Body,
+/// A request's body, of which the bytes are counted.
+pub(crate) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
+    /// Until it is dropped.
+    body: Option<B>,
+    about: Arc<About>,
     /// It was read to its end.
     over: bool,
     /// Its client waits to be told to send it, which a refusal does not.
     waits: bool,
 }
 
-impl Lingering {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
     /// `waits` is whether its client sends nothing before it is told to.
-    pub(crate) fn new(body: Body, waits: bool) -> Lingering {
+    pub(crate) fn new(body: B, about: Arc<About>, waits: bool) -> Lingering<B> {
         Lingering {
-            body,
+            body: Some(body),
+            about,
             over: false,
             waits,
         }
     }
 }
 
-impl http_body::Body for Lingering {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         self.waits = false;
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.over |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.about.came(length(frame));
+            }
+            Poll::Ready(_) => self.over = true,
+            Poll::Pending => {}
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 
-impl Drop for Lingering {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
     fn drop(&mut self) {
-        let over = self.over || self.waits || self.body.is_end_stream();
+        let over = self.over || self.waits || self.is_end_stream();
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(mut body) = self.body.take()
             && !over
         {
-            let mut body = std::mem::take(&mut self.body);
             let taking = async move { while let Some(Ok(_)) = body.frame().await {} };
             drop(runtime.spawn(tokio::time::timeout(LINGERING, taking)));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use infer_core::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::serve::access::{Watch, Watched};
 use crate::serve::config::{ServerLimits, TlsFiles};
-use crate::serve::patience::Patient;
+use crate::serve::patience::{Patient, PatientStreams};
 
 /// How long a client may take for the handshake of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -179,8 +179,8 @@ async fn take(
 /// The largest frame that a client of HTTP/2 may send, in bytes: tensors in frames of the default, 16 KiB, cost more.
 const FRAME: u32 = 1 << 20;
 
-fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
+    let mut builder = auto::Builder::new(PatientStreams(limits.head_timeout));
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -198,7 +198,7 @@ fn builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 /// Answers a connection's requests, of which the first has to come in time: before the protocol is known, and where HTTP/2
 /// has no request yet, nothing else would end a silent one.
 async fn connection(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<PatientStreams>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     (service, patience): (Watched, Duration),
     watcher: Watcher,

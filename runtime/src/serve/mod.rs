@@ -38,14 +38,14 @@ use tokio::task::JoinSet;
 use crate::backends::Backends;
 use crate::config::EngineConfig;
 use crate::engine::Engine;
-use crate::guest::Guest;
+use crate::guest::{Guest, Role};
 use access::Watch;
 use admission::Admission;
 use config::{GuestConfig, ServeConfig};
 use counters::Connections;
 use errors::LastErrors;
 pub use file::ServeFile;
-use guests::Guests;
+use guests::{Guests, ServedGuest};
 use listen::Listening;
 use repository::{Repository, Stage};
 pub use trace::Traces;
@@ -210,14 +210,15 @@ impl Server {
         })
     }
 
-    /// Loads all models anew and swaps them in; one that fails stays as it was, with a word in the log.
+    /// Loads all models and guests anew and swaps them in; one that fails stays as it was, with a word in the log.
     pub fn reloader(&self) -> impl Fn() + Send + Sync + 'static {
         let state = self.state.clone();
         move || {
             let state = state.clone();
             tokio::spawn(async move {
-                if load_all(&state).await.is_ok() {
-                    tracing::info!("all models were loaded anew");
+                let renewed = renew_guests(&state).await;
+                if load_all(&state).await.and(renewed).is_ok() {
+                    tracing::info!("all models and guests were loaded anew");
                 }
             });
         }
@@ -310,10 +311,7 @@ async fn load_until_all_are_there(state: Arc<State>) {
 /// Loads a model on a thread that may block.
 async fn load(state: &Arc<State>, name: &str) -> Result<()> {
     let (loading, name) = (state.clone(), name.to_owned());
-    let loaded = tokio::task::spawn_blocking(move || loading.repository.load(&name)).await;
-    loaded.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::RuntimeError, "loading failed").with_source(error))
-    })
+    on_blocking_thread(move || loading.repository.load(&name)).await
 }
 
 /// Loads every model.
@@ -330,6 +328,29 @@ async fn load_all(state: &Arc<State>) -> Result<()> {
         }
     }
     first
+}
+
+/// Reads the files of all guests anew that answer requests.
+async fn renew_guests(state: &Arc<State>) -> Result<()> {
+    let mut first = Ok(());
+    let answer = |guest: &&Arc<ServedGuest>| guest.role() == Role::Http;
+    for guest in state.guests.all().iter().filter(answer) {
+        let (renewing, renewed) = (state.clone(), guest.clone());
+        let renew = move || renewing.repository.renew(&renewed);
+        if let Err(error) = on_blocking_thread(renew).await {
+            let name = &guest.config.name;
+            tracing::error!("guest `{name}` stays as it was: {}", error.report());
+            first = first.and(Err(error));
+        }
+    }
+    first
+}
+
+async fn on_blocking_thread(load: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::RuntimeError, "loading failed").with_source(error))
+    })
 }
 
 /// What operators ask for.

@@ -1,15 +1,64 @@
-//! A connection whose client does not read what it is sent is cut, and what is held for it given back.
+//! A connection whose client does not read what it is sent is cut, and what is held for it given back; of HTTP/2, which
+//! lets a client take one answer and leave another, the stream.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-/// A stream of which each piece has to be taken in time.
+tokio::task_local! {
+    /// When a piece of this stream's answer was handed over, and no more has been asked for yet.
+    static HANDED_OVER: Cell<Option<Instant>>;
+}
+
+/// Says whether a piece of an answer was handed over now, after which one waits for its client to take it. To be said
+/// whenever one is asked for.
+pub(crate) fn handed_over(piece: bool) {
+    // Requests of HTTP/1.1 have none: `Patient` sees to them.
+    let _ = HANDED_OVER.try_with(|since| since.set(piece.then(Instant::now)));
+}
+
+/// Runs the streams of HTTP/2 and ends those whose clients take nothing: dropped, they are reset.
+#[derive(Clone)]
+pub(crate) struct PatientStreams(pub(crate) Duration);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
+    fn execute(&self, stream: F) {
+        let patience = self.0;
+        let patiently = async move {
+            let mut stream = pin!(stream);
+            let mut stalled = pin!(None::<Sleep>);
+            let ended = std::future::poll_fn(|context| {
+                if stream.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(true);
+                }
+                let Some(since) = HANDED_OVER.with(Cell::get) else {
+                    return Poll::Pending;
+                };
+                let until = since + patience;
+                match stalled.as_mut().as_pin_mut() {
+                    Some(stalled) if stalled.deadline() == until => {}
+                    Some(stalled) => stalled.reset(until),
+                    None => stalled.set(Some(tokio::time::sleep_until(until))),
+                }
+                let over = stalled.as_mut().as_pin_mut().map(|over| over.poll(context));
+                over.unwrap_or(Poll::Pending).map(|()| false)
+            });
+            if !ended.await {
+                tracing::debug!("a stream was ended whose client took nothing in {patience:?}");
+            }
+        };
+        drop(tokio::spawn(HANDED_OVER.scope(Cell::new(None), patiently)));
+    }
+}
+
+/// A connection of which each piece has to be taken in time.
 pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,

@@ -10,10 +10,10 @@ use infer_models::{ModelStore, check_name};
 
 use crate::backends::Backends;
 use crate::engine::Engine;
-use crate::guest::Role;
+use crate::guest::{Guest, Role};
 use crate::registry::Registry;
 use crate::scheduler::{Counters, Statistics};
-use crate::serve::config::{ModelConfig, ServeConfig};
+use crate::serve::config::{GuestConfig, ModelConfig, ServeConfig};
 use crate::serve::counters::Requests;
 use crate::serve::guests::ServedGuest;
 use crate::serve::served::{GUEST_PLATFORM, Served};
@@ -32,6 +32,7 @@ pub(crate) struct Repository {
     views: Vec<Arc<View>>,
     /// Held while the models are changed.
     changing: Mutex<()>,
+    prepare: fn(&Engine, &GuestConfig) -> Result<Guest>,
     after_change: fn(),
 }
 
@@ -183,6 +184,7 @@ impl Repository {
             entries,
             views: guests.iter().map(|guest| guest.view.clone()).collect(),
             changing: Mutex::default(),
+            prepare: config.prepare,
             after_change: config.after_change,
         };
         repository.change_views();
@@ -241,7 +243,7 @@ impl Repository {
         if !matches!(before, Stage::Ready(_)) {
             entry.set(Stage::Loading);
         }
-        match self.loaded(entry) {
+        match self.loaded(entry, &before) {
             Ok(ready) => {
                 entry.set(Stage::Ready(Arc::new(ready)));
                 drop(before);
@@ -272,16 +274,35 @@ impl Repository {
         Ok(())
     }
 
-    fn loaded(&self, entry: &Entry) -> Result<Ready> {
+    fn loaded(&self, entry: &Entry, before: &Stage) -> Result<Ready> {
         Ok(Ready {
             model: match &entry.source {
                 Source::Files(config) => {
                     let calls = entry.calls.clone();
                     Served::load(&self.backends, (&self.store, config), calls)?
                 }
-                Source::Guest(guest) => Served::describe(guest, entry.calls.clone())?,
+                Source::Guest(guest) => {
+                    let program = match before {
+                        // It was prepared when the server started.
+                        Stage::Loading => guest.program(),
+                        _ => self.prepare(guest)?,
+                    };
+                    Served::describe(guest, program, entry.calls.clone())?
+                }
             },
         })
+    }
+
+    fn prepare(&self, guest: &ServedGuest) -> Result<Arc<Guest>> {
+        guest.prepare_anew(|config| (self.prepare)(&self.engine, config))
+    }
+
+    /// Reads a guest's file anew, for requests that come from now on; one that is a model is loaded instead. Blocks.
+    ///
+    /// # Errors
+    /// Those of reading and compiling. The guest stays as it was then.
+    pub(crate) fn renew(&self, guest: &ServedGuest) -> Result<()> {
+        self.prepare(guest).map(|program| guest.replace(program))
     }
 
     /// Makes anew what guests see.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::backends::Backends;
 use crate::engine::Engine;
+use crate::guest::Guest;
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::Model;
@@ -30,6 +31,7 @@ pub(crate) enum Served {
 /// A guest that has described itself.
 pub(crate) struct GuestModel {
     guest: Arc<ServedGuest>,
+    program: Arc<Guest>,
     signature: Signature,
     calls: Arc<Counters>,
 }
@@ -58,10 +60,15 @@ impl Served {
     ///
     /// # Errors
     /// Those of the guest.
-    pub(crate) fn describe(guest: &Arc<ServedGuest>, calls: Arc<Counters>) -> Result<Served> {
-        let signature = tokio::runtime::Handle::current().block_on(guest.describe())?;
+    pub(crate) fn describe(
+        guest: &Arc<ServedGuest>,
+        program: Arc<Guest>,
+        calls: Arc<Counters>,
+    ) -> Result<Served> {
+        let signature = tokio::runtime::Handle::current().block_on(guest.describe(&program))?;
         Ok(Served::Guest(GuestModel {
             guest: guest.clone(),
+            program,
             signature,
             calls,
         }))
@@ -117,13 +124,14 @@ impl GuestModel {
     }
 
     async fn transform(&self, inputs: Vec<Tensor>, cancel: &Cancel) -> Result<Vec<Tensor>> {
+        let model = (&*self.program, &self.signature);
         let stopped = Arc::new(Notify::new());
         let notify = stopped.clone();
         let _hook = cancel.on_cancel(move || notify.notify_one());
         tokio::select! {
             biased;
             // If it is dropped, the instance is stopped.
-            outputs = self.guest.transform(&self.signature, inputs, cancel) => outputs,
+            outputs = self.guest.transform(model, inputs, cancel) => outputs,
             () = stopped.notified() => cancel.check().map(|()| Vec::new()),
         }
     }
@@ -156,7 +164,6 @@ mod tests {
 
     use super::*;
     use crate::config::{EngineConfig, Grants, Limits};
-    use crate::guest::Guest;
     use crate::serve::config::GuestConfig;
     use crate::serve::counters::Ending;
     use crate::serve::guests::Guests;
@@ -196,8 +203,9 @@ mod tests {
             );
             let guest = guests.expect("a guest that can be served").all()[0].clone();
             let described = guest.clone();
-            let served =
-                tokio::task::spawn_blocking(move || Served::describe(&described, Arc::default()));
+            let served = tokio::task::spawn_blocking(move || {
+                Served::describe(&described, described.program(), Arc::default())
+            });
             let served = served.await.expect("no panic").expect("a description");
             Misfit {
                 engine,

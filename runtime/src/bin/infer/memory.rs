@@ -60,6 +60,14 @@ pub(crate) fn use_large_pages() {
     unsafe { libc::madvise(begin as *mut _, end as usize - begin, libc::MADV_HUGEPAGE) };
 }
 
+/// Has small blocks join what is free beside them as soon as they are freed. The allocator would put that off until its heap is
+/// full, and take from the heap's end meanwhile: all of a large one, where a guest goes on long enough. Loading models is
+/// faster without.
+#[cfg(target_env = "gnu")]
+pub(crate) fn join_what_is_free() {
+    set(&[(libc::M_MXFAST, 0)]);
+}
+
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "the C library is called")]
 fn set(parameters: &[(libc::c_int, libc::c_int)]) {
@@ -84,6 +92,10 @@ pub(crate) fn keep() {}
 /// Nor this.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn use_large_pages() {}
+
+/// Nor this.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn join_what_is_free() {}
 
 /// Nor this.
 #[cfg(not(target_env = "gnu"))]

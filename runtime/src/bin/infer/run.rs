@@ -43,6 +43,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<Status> {
     let (registry, models) = registry?;
     // The process ends with the guest: giving the models' memory back piece by piece would only take time.
     std::mem::forget(models);
+    memory::join_what_is_free();
     let instance = instance(args, (device, selection), registry, backends)?;
     // It does input, output and timers on this thread: the guest has one of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()

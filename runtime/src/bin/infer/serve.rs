@@ -10,7 +10,7 @@ use infer::serve::config::{
 };
 use infer::serve::{ServeFile, Server, Traces, engine_config, worker_threads};
 use infer::{Engine, Guest, Limits, Scheduling, Selection};
-use infer_core::Device;
+use infer_core::{Device, Error, ErrorKind};
 use infer_models::ModelStore;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,6 +129,11 @@ fn prepare(engine: &Engine, guest: &GuestConfig) -> anyhow::Result<Guest> {
     prepare_guest(engine, &guest.path, guest.allow_precompiled, cache.as_ref())
 }
 
+fn prepare_anew(engine: &Engine, guest: &GuestConfig) -> infer_core::Result<Guest> {
+    prepare(engine, guest)
+        .map_err(|error| Error::new(ErrorKind::RuntimeError, format!("{error:#}")))
+}
+
 /// What the command line says, before what the file says.
 fn config(
     args: &ServeArgs,
@@ -195,6 +200,7 @@ fn config(
             ..limits
         },
         access_log: serving.access_log || server.access_log.unwrap_or(false),
+        prepare: prepare_anew,
         after_change: memory::give_back,
     })
 }

@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::serve::State;
+use crate::serve::access;
 use crate::serve::repository::{Entry, Ready};
 use crate::serve::v2::codec::{MANY, for_much};
 use crate::serve::v2::control::{self, Change, Denied};
@@ -82,6 +83,7 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Service {
     fn entry(&self, model: &str, version: &str) -> std::result::Result<&Entry, Status> {
+        access::is_for(model);
         let entry = self.0.repository.entry(model);
         let entry = entry.and_then(|entry| check_version(model, version).map(|()| entry));
         entry.map_err(|error| status(&error))
@@ -102,6 +104,7 @@ impl Service {
         parameters: impl Iterator<Item = &'a String>,
         metadata: &tonic::metadata::MetadataMap,
     ) -> Answer<T> {
+        access::is_for(model);
         let authorization = metadata.get("authorization");
         let authorization = authorization.and_then(|value| value.to_str().ok());
         control::check(&self.0.config.model_control, authorization).map_err(
