@@ -678,7 +678,7 @@ fn a_stream_of_which_nothing_is_taken_ends_and_others_of_its_connection_go_on() 
     let (left, slow) = (1, 3);
     frames.post(left, path, request.as_bytes());
     frames.post(slow, path, request.as_bytes());
-    // More than a piece in each of the times that are waited, and longer than them in all.
+    // Longer in all than nothing may be taken for.
     let taken = u32::try_from(expected.body.len() / 5 + 1).expect("short");
     let started = Instant::now();
     let (mut answer, mut ended) = (Vec::new(), None);

@@ -75,19 +75,33 @@ impl Signature {
     /// `InvalidArgument` for a name that is unknown or given twice, an input that is missing, and a
     /// tensor of another dtype, rank or dimension.
     pub fn arrange<T: Borrow<Tensor>>(&self, named: Vec<(String, T)>) -> Result<Vec<T>> {
-        let mut slots: Vec<Option<T>> = self.inputs.iter().map(|_| None).collect();
+        let mut slots = self.slots();
         for (name, tensor) in named {
-            let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
-                let (name, expected) = (clip(&name), self.input_names());
-                return Err(invalid(format!(
-                    "unknown input `{name}`: expected {expected}"
-                )));
-            };
-            if slots[index].replace(tensor).is_some() {
-                return Err(invalid(format!("input `{}` is given twice", clip(&name))));
-            }
+            self.place(&mut slots, &name, tensor)?;
         }
         self.check_slots(slots)
+    }
+
+    /// A place for each input, in the signature's order.
+    pub fn slots<T>(&self) -> Vec<Option<T>> {
+        self.inputs.iter().map(|_| None).collect()
+    }
+
+    /// Puts a named tensor into its slot.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that is unknown or given twice.
+    pub fn place<T>(&self, slots: &mut [Option<T>], name: &str, tensor: T) -> Result<()> {
+        let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
+            let (name, expected) = (clip(name), self.input_names());
+            return Err(invalid(format!(
+                "unknown input `{name}`: expected {expected}"
+            )));
+        };
+        match slots[index].replace(tensor) {
+            None => Ok(()),
+            Some(_) => Err(invalid(format!("input `{}` is given twice", clip(name)))),
+        }
     }
 
     /// Checks that every input is there and fits; the slots are in the signature's order.
@@ -97,11 +111,11 @@ impl Signature {
     /// dimension that they share.
     pub fn check_slots<T: Borrow<Tensor>>(&self, slots: Vec<Option<T>>) -> Result<Vec<T>> {
         debug_assert_eq!(slots.len(), self.inputs.len(), "one slot per input");
-        let tensors: Vec<T> = self
-            .inputs
-            .iter()
-            .zip(slots)
-            .map(|(info, slot)| {
+        // In the memory of the slots, which are as large as what they hold.
+        let tensors: Vec<T> = slots
+            .into_iter()
+            .zip(&self.inputs)
+            .map(|(slot, info)| {
                 let name = || clip(&info.name);
                 let slot = slot.ok_or_else(|| {
                     invalid(format!("missing input `{}`: expected {info}", name()))

@@ -13,6 +13,7 @@ use infer_core::{
     TensorInfo, byte_length,
 };
 use infer_models::Content;
+use smallvec::SmallVec;
 
 use crate::backends::Backends;
 use crate::config::{DeviceChoice, Grants, Selection};
@@ -73,6 +74,8 @@ pub struct GuestContext {
     session: OwnSession,
     /// The bytes of a model that the guest brought itself.
     own_model: Option<Arc<Charge>>,
+    /// The size of its outputs, as far as it is known before a run, in bytes.
+    known_outputs: u64,
     /// The places of its inputs and outputs.
     _slots: Charge,
     _handle: Handle,
@@ -96,7 +99,7 @@ pub(crate) struct Held {
 /// A call of a context, and what the books have of it meanwhile.
 struct Computing {
     inputs: Vec<Tensor>,
-    _entries: Vec<Arc<Charge>>,
+    _entries: SmallVec<[Arc<Charge>; 4]>,
 }
 
 impl Borrow<Tensor> for Held {
@@ -208,6 +211,7 @@ impl NnState {
             model: graph.model.clone(),
             session: None,
             own_model: graph.charge.clone(),
+            known_outputs: known_bytes(&signature.outputs),
             _slots: slots,
             _handle: handle,
         })
@@ -275,8 +279,7 @@ impl NnState {
 
     fn begin(&self, context: &GuestContext, inputs: Vec<Held>) -> Result<Computing> {
         // What is known of the outputs before the run is refused before the run.
-        let outputs = known_bytes(&context.model.signature().outputs);
-        self.usage.check("the output", outputs)?;
+        self.usage.check("the output", context.known_outputs)?;
         let (inputs, entries) = inputs
             .into_iter()
             .map(|input| (input.tensor, input.charge))

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Tensor, TensorInfo, clip, clip_to};
+use infer_core::{Device, Dtype, Encoding, Error, ErrorKind, Tensor, clip, clip_to};
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceType, WasmList};
 use wasmtime::{StoreContextMut, format_err};
 
@@ -51,10 +51,15 @@ mod generated {
 /// A guest's tensor, or what was wrong when it was made.
 #[allow(unreachable_pub, reason = "generated code re-exports it")]
 pub struct GuestTensor {
-    dimensions: Vec<u32>,
     dtype: Dtype,
-    content: Result<Held, Error>,
+    content: Result<Held, Malformed>,
     _handle: Handle,
+}
+
+/// What is wrong with a tensor, and the dimensions that it was given, as far as they are kept.
+struct Malformed {
+    error: Error,
+    dimensions: Vec<u32>,
 }
 
 impl GuestTensor {
@@ -64,10 +69,9 @@ impl GuestTensor {
 
     /// A tensor of the host's that the guest is given, as it is, under the name of an input or output.
     pub(crate) fn of_host(nn: &NnState, held: Held, name: &str) -> Result<GuestTensor, Error> {
-        let dimensions = describe(&held, name)?;
+        check_dimensions(&held, name)?;
         let handle = nn.usage.handle()?;
         Ok(GuestTensor {
-            dimensions,
             dtype: held.tensor.dtype(),
             content: Ok(held),
             _handle: handle,
@@ -78,10 +82,23 @@ impl GuestTensor {
     pub(crate) fn into_tensor(self, name: &str) -> Result<Tensor, Error> {
         match self.content {
             Ok(held) => Ok(held.tensor),
-            Err(error) => {
+            Err(Malformed { error, .. }) => {
                 let message = format!("`{}`: {error}", clip(name));
                 Err(Error::new(error.kind(), message))
             }
+        }
+    }
+
+    fn dimensions(&self) -> Vec<u32> {
+        match &self.content {
+            // All of them fit: `check_dimensions`, and those of a guest's tensor are of this type.
+            Ok(held) => held
+                .tensor
+                .shape()
+                .iter()
+                .map(|size| *size as u32)
+                .collect(),
+            Err(malformed) => malformed.dimensions.clone(),
         }
     }
 }
@@ -127,7 +144,7 @@ fn add_tensor(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     tensor.func_wrap(
         "[method]tensor.dimensions",
         |mut store, (tensor,): (Resource<GuestTensor>,)| {
-            Ok((store.data_mut().table.get(&tensor)?.dimensions.clone(),))
+            Ok((store.data_mut().table.get(&tensor)?.dimensions(),))
         },
     )?;
     tensor.func_wrap(
@@ -161,24 +178,26 @@ pub(crate) fn new_tensor(
     data: &WasmList<u8>,
 ) -> wasmtime::Result<Resource<GuestTensor>> {
     let given = dimensions.as_le_slice(&store);
-    let kept: Vec<u32> = given
-        .iter()
-        .take(MOST_DIMENSIONS)
-        .map(|dimension| u32::from_le(*dimension))
-        .collect();
+    let kept = || {
+        let kept = given.iter().take(MOST_DIMENSIONS);
+        kept.map(|dimension| u32::from_le(*dimension))
+    };
     let nn = &store.data().nn;
     let (content, handle) = match nn.usage.handle() {
         Ok(handle) => {
-            let shape = kept.iter().map(|dimension| *dimension as usize).collect();
+            let shape = || kept().map(|dimension| dimension as usize).collect();
             let content = check_rank(given.len())
-                .and_then(|()| nn.tensor(dtype, shape, data.as_le_slice(&store)));
+                .and_then(|()| nn.tensor(dtype, shape(), data.as_le_slice(&store)));
             (content, handle)
         }
         // Past these handles no value is left that could tell the guest: it ends here.
         Err(error) => (Err(error), nn.usage.handle_for_failure().map_err(trap)?),
     };
+    let content = content.map_err(|error| Malformed {
+        error,
+        dimensions: kept().collect(),
+    });
     let tensor = GuestTensor {
-        dimensions: kept,
         dtype,
         content,
         _handle: handle,
@@ -276,6 +295,28 @@ impl Host {
         }
     }
 
+    /// Puts a model's outputs into the guest's table, all or none.
+    fn give(
+        &mut self,
+        model: &Model,
+        outputs: Vec<Held>,
+    ) -> wasmtime::Result<Result<Vec<Named<Arc<str>>>, Error>> {
+        let mut given = Vec::with_capacity(outputs.len());
+        let infos = model.signature().outputs.iter().zip(model.output_names());
+        for (held, (info, name)) in outputs.into_iter().zip(infos) {
+            match GuestTensor::of_host(&self.nn, held, &info.name) {
+                Ok(tensor) => given.push((name.clone(), self.table.push(tensor)?)),
+                Err(error) => {
+                    for (_, tensor) in given {
+                        self.table.delete(tensor)?;
+                    }
+                    return Ok(Err(error));
+                }
+            }
+        }
+        Ok(Ok(given))
+    }
+
     fn guest_error(&mut self, call: &str, error: &Error) -> wasmtime::Result<Resource<GuestError>> {
         let report = error.report();
         tracing::debug!(call, code = error.kind().name(), "{report}");
@@ -342,9 +383,9 @@ fn compute(
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    let (nn, context, inputs) = asked(host, context, inputs)?;
+    let (model, inputs) = asked(host, context, inputs)?;
+    let (nn, context) = (&host.nn, host.table.get_mut(context)?);
     let computed = inputs.and_then(|inputs| nn.compute(context, inputs));
-    let model = context.model().clone();
     answered(host, &model, computed)
 }
 
@@ -354,46 +395,46 @@ async fn compute_elsewhere(
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    let (nn, context, inputs) = asked(host, context, inputs)?;
+    let (model, inputs) = asked(host, context, inputs)?;
+    let (nn, context) = (&host.nn, host.table.get_mut(context)?);
     let computed = match inputs {
         Ok(inputs) => nn.compute_elsewhere(context, inputs).await,
         Err(error) => Err(error),
     };
-    let model = context.model().clone();
     answered(host, &model, computed)
 }
 
-/// A call's context and its inputs in the model's order.
-type Asked<'host> = (
-    &'host NnState,
-    &'host mut GuestContext,
-    Result<Vec<Held>, Error>,
-);
+/// A call's model, and its inputs in that one's order.
+type Asked = (Arc<Model>, Result<Vec<Held>, Error>);
 
 /// Takes a guest's inputs: they are the host's from here on, whatever comes of the call.
-fn asked<'host>(
-    host: &'host mut Host,
+fn asked(
+    host: &mut Host,
     context: &Resource<GuestContext>,
     inputs: Vec<Named<String>>,
-) -> wasmtime::Result<Asked<'host>> {
-    let mut named = Vec::with_capacity(inputs.len());
-    let mut malformed = None;
+) -> wasmtime::Result<Asked> {
+    let model = host.table.get(context)?.model().clone();
+    let signature = model.signature();
+    let (mut slots, mut wrong) = (signature.slots(), None);
     for (name, tensor) in inputs {
-        match host.table.delete(tensor)?.content {
-            Ok(held) => named.push((name, held)),
-            Err(error) => malformed = malformed.or(Some((name, error))),
+        let content = host.table.delete(tensor)?.content;
+        if wrong.is_some() {
+            continue;
         }
+        let placed = match content {
+            Ok(held) => signature.place(&mut slots, &name, held),
+            Err(Malformed { error, .. }) => {
+                let message = format!("input `{}`: {error}", clip(&name));
+                Err(Error::new(error.kind(), message))
+            }
+        };
+        wrong = placed.err();
     }
-    let Host { table, nn, .. } = host;
-    let context = table.get_mut(context)?;
-    let inputs = match malformed {
-        None => context.model().signature().arrange(named),
-        Some((name, error)) => {
-            let message = format!("input `{}`: {error}", clip(&name));
-            Err(Error::new(error.kind(), message))
-        }
+    let inputs = match wrong {
+        None => signature.check_slots(slots),
+        Some(error) => Err(error),
     };
-    Ok((nn, context, inputs))
+    Ok((model, inputs))
 }
 
 /// What the guest gets of a call.
@@ -402,31 +443,24 @@ fn answered(
     model: &Model,
     computed: Result<Vec<Held>, Error>,
 ) -> Answer<Vec<Named<Arc<str>>>> {
-    let infos = &model.signature().outputs;
-    let tensor =
-        |(held, info): (Held, &TensorInfo)| GuestTensor::of_host(&host.nn, held, &info.name);
-    let outputs: Result<Vec<_>, _> =
-        computed.and_then(|outputs| outputs.into_iter().zip(infos).map(tensor).collect());
-    match outputs {
-        Ok(outputs) => {
-            let mut answer = Vec::with_capacity(outputs.len());
-            for (name, tensor) in model.output_names().iter().zip(outputs) {
-                answer.push((name.clone(), host.table.push(tensor)?));
-            }
-            Ok(Ok(answer))
-        }
+    let given = match computed {
+        Ok(outputs) => host.give(model, outputs)?,
+        Err(error) => Err(error),
+    };
+    match given {
+        Ok(outputs) => Ok(Ok(outputs)),
         Err(error) => Ok(Err(host.guest_error("compute", &error)?)),
     }
 }
 
-fn describe(held: &Held, name: &str) -> Result<Vec<u32>, Error> {
+fn check_dimensions(held: &Held, name: &str) -> Result<(), Error> {
     let shape = held.tensor.shape();
-    let dimensions = shape.iter().map(|dimension| u32::try_from(*dimension));
-    dimensions.collect::<Result<_, _>>().map_err(|_| {
-        let message =
-            format!("tensor `{name}` has dimensions {shape:?}: expected each below 4294967296");
-        Error::new(ErrorKind::TooLarge, message)
-    })
+    if shape.iter().all(|size| u32::try_from(*size).is_ok()) {
+        return Ok(());
+    }
+    let message =
+        format!("tensor `{name}` has dimensions {shape:?}: expected each below 4294967296");
+    Err(Error::new(ErrorKind::TooLarge, message))
 }
 
 impl errors::Host for Host {}

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
@@ -27,7 +27,7 @@ use tracing::{Instrument, Span};
 use crate::serve::counters::Connections;
 use crate::serve::errors::LastErrors;
 use crate::serve::lingering::Lingering;
-use crate::serve::patience;
+use crate::serve::patience::{self, Piece};
 use crate::serve::trace;
 
 /// The header in which a request's id comes and goes.
@@ -326,11 +326,8 @@ fn model_of(path: &str) -> Option<Arc<str>> {
     Some(clip(name).into())
 }
 
-/// How much of an answer is handed over at once over HTTP/2, in bytes. What was handed over is out of our hands: a client
-/// that takes less in `ServerLimits::head_timeout` is one that takes nothing.
-const PIECE: usize = 64 << 10;
-
-/// The last piece, which is a copy: it does not keep the memory of the whole.
+/// The last of an answer over HTTP/2, in bytes, which is handed over when all before was taken: what was handed over whole is
+/// out of our hands. It is a copy and does not keep the memory of the rest.
 const LAST_PIECE: usize = 16 << 10;
 
 /// A response's body; the request ends with it.
@@ -342,45 +339,36 @@ pub(crate) struct Watching<B> {
     rest: Bytes,
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> Watching<B> {
-    fn next(&mut self, context: &mut Context<'_>) -> Polled<B::Error> {
-        if self.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                Some(Ok(frame)) if self.in_pieces => frame,
-                other => return Poll::Ready(other),
-            };
-            match frame.into_data() {
-                Ok(data) if data.len() > PIECE => self.rest = data,
-                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Err(frame) => return Poll::Ready(Some(Ok(frame))),
-            }
-        }
-        let piece = match self.rest.len() {
-            ..=LAST_PIECE => Bytes::copy_from_slice(&std::mem::take(&mut self.rest)),
-            length => self.rest.split_to(PIECE.min(length - LAST_PIECE)),
-        };
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-}
-
-type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
-
 impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled<B::Error> {
-        let polled = self.next(context);
-        let frame = match &polled {
-            Poll::Ready(Some(Ok(frame))) => Some(frame),
-            _ => None,
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+        let frame = match std::mem::take(&mut self.rest) {
+            rest if rest.is_empty() => Pin::new(&mut self.body).poll_frame(context),
+            rest => Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&rest))))),
         };
-        patience::handed_over(frame.is_some());
-        self.record.bytes_out += frame.map_or(0, length);
-        if let Some(trailers) = frame.and_then(Frame::trailers_ref) {
+        let frame = match frame {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            other => {
+                patience::nothing_to_hand_over();
+                return other.map_ok(|frame| frame.map_data(Piece::handed_over));
+            }
+        };
+        self.record.bytes_out += length(&frame);
+        if let Some(trailers) = frame.trailers_ref() {
             self.record.grpc_ended(trailers);
         }
-        polled
+        let frame = frame.map_data(|mut data| {
+            if self.in_pieces && data.len() > 2 * LAST_PIECE {
+                self.rest = data.split_off(data.len() - LAST_PIECE);
+            }
+            Piece::handed_over(data)
+        });
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -179,6 +179,10 @@ async fn take(
 /// The largest frame that a client of HTTP/2 may send, in bytes: tensors in frames of the default, 16 KiB, cost more.
 const FRAME: u32 = 1 << 20;
 
+/// How much of one answer is handed over to a client of HTTP/2 that would take it, in bytes: as much as a picture's tensor,
+/// so that nobody has to wake up for its end.
+const MOST_HANDED_OVER: usize = 1 << 20;
+
 fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
     let mut builder = auto::Builder::new(PatientStreams(limits.head_timeout));
     builder
@@ -190,6 +194,7 @@ fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.head_timeout)
         .max_frame_size(FRAME)
+        .max_send_buf_size(MOST_HANDED_OVER)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
     builder

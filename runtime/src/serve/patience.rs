@@ -1,27 +1,101 @@
 //! A connection whose client does not read what it is sent is cut, and what is held for it given back; of HTTP/2, which
 //! lets a client take one answer and leave another, the stream.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::latency::nanoseconds;
+
 tokio::task_local! {
-    /// When a piece of this stream's answer was handed over, and no more has been asked for yet.
-    static HANDED_OVER: Cell<Option<Instant>>;
+    static PROGRESS: Arc<Progress>;
 }
 
-/// Says whether a piece of an answer was handed over now, after which one waits for its client to take it. To be said
-/// whenever one is asked for.
-pub(crate) fn handed_over(piece: bool) {
-    // Requests of HTTP/1.1 have none: `Patient` sees to them.
-    let _ = HANDED_OVER.try_with(|since| since.set(piece.then(Instant::now)));
+/// How a stream of HTTP/2 gets on.
+#[derive(Default)]
+struct Progress {
+    /// When something of its answer was handed over or taken last, in nanoseconds from [`BEGINNING`]; 0 while nothing waits
+    /// to be taken.
+    last: AtomicU64,
+}
+
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// In nanoseconds from then, never 0.
+fn now() -> u64 {
+    nanoseconds(BEGINNING.elapsed()).max(1)
+}
+
+impl Progress {
+    fn handed_over(&self) {
+        self.last.store(now(), Ordering::Relaxed);
+    }
+
+    /// Something was taken, which may have been handed over before there was nothing more.
+    fn taken(&self) {
+        let waits = |last: u64| (last > 0).then(now);
+        let _ = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits);
+    }
+
+    fn nothing_waits(&self) {
+        self.last.store(0, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Option<Instant> {
+        let last = self.last.load(Ordering::Relaxed);
+        (last > 0).then(|| *BEGINNING + Duration::from_nanos(last))
+    }
+}
+
+/// A piece of an answer, on its way to its client.
+pub(crate) struct Piece {
+    bytes: Bytes,
+    /// Of a stream of HTTP/2; `Patient` sees to connections of HTTP/1.1.
+    progress: Option<Arc<Progress>>,
+}
+
+impl Piece {
+    /// Of the answer for which this task was asked for more.
+    pub(crate) fn handed_over(bytes: Bytes) -> Piece {
+        let progress = PROGRESS.try_with(Arc::clone).ok();
+        if let Some(progress) = &progress {
+            progress.handed_over();
+        }
+        Piece { bytes, progress }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.bytes.advance(taken);
+        if let Some(progress) = &self.progress {
+            progress.taken();
+        }
+    }
+}
+
+/// There is nothing to hand over now: this task was asked for more of an answer.
+pub(crate) fn nothing_to_hand_over() {
+    let _ = PROGRESS.try_with(|progress| progress.nothing_waits());
 }
 
 /// Runs the streams of HTTP/2 and ends those whose clients take nothing: dropped, they are reset.
@@ -30,7 +104,8 @@ pub(crate) struct PatientStreams(pub(crate) Duration);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
     fn execute(&self, stream: F) {
-        let patience = self.0;
+        let (patience, progress) = (self.0, Arc::<Progress>::default());
+        let seen = progress.clone();
         let patiently = async move {
             let mut stream = pin!(stream);
             let mut stalled = pin!(None::<Sleep>);
@@ -38,10 +113,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
                 if stream.as_mut().poll(context).is_ready() {
                     return Poll::Ready(true);
                 }
-                let Some(since) = HANDED_OVER.with(Cell::get) else {
+                let Some(last) = seen.last() else {
                     return Poll::Pending;
                 };
-                let until = since + patience;
+                let until = last + patience;
                 match stalled.as_mut().as_pin_mut() {
                     Some(stalled) if stalled.deadline() == until => {}
                     Some(stalled) => stalled.reset(until),
@@ -54,7 +129,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
                 tracing::debug!("a stream was ended whose client took nothing in {patience:?}");
             }
         };
-        drop(tokio::spawn(HANDED_OVER.scope(Cell::new(None), patiently)));
+        drop(tokio::spawn(PROGRESS.scope(progress, patiently)));
     }
 }
 
@@ -139,6 +214,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn what_is_taken_late_does_not_begin_a_wait() {
+        let progress = Arc::<Progress>::default();
+        let given = || {
+            let piece = PROGRESS.sync_scope(progress.clone(), || Piece::handed_over("abcd".into()));
+            assert!(progress.last().is_some(), "it waits to be taken");
+            piece
+        };
+        let mut piece = given();
+        let before = progress.last();
+        piece.advance(2);
+        assert!(progress.last() >= before && progress.last().is_some());
+        PROGRESS.sync_scope(progress.clone(), nothing_to_hand_over);
+        assert_eq!(progress.last(), None);
+        piece.advance(2);
+        assert_eq!(progress.last(), None, "the guest computes, say");
+        given();
+    }
 
     #[tokio::test]
     async fn who_reads_slowly_is_waited_for_and_who_does_not_read_is_not() {
