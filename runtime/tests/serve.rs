@@ -665,7 +665,7 @@ impl Frames {
 
 #[test]
 fn a_stream_of_which_nothing_is_taken_ends_and_others_of_its_connection_go_on() {
-    let server = serve(&[]);
+    let server = serve(&["--access-log"]);
     let values = vec!["0.123456789"; 32_000];
     let request = format!(
         r#"{{"inputs": [{{"name": "x", "datatype": "FP32", "shape": [32000], "data": [{}]}}]}}"#,
@@ -682,8 +682,8 @@ fn a_stream_of_which_nothing_is_taken_ends_and_others_of_its_connection_go_on() 
     let taken = u32::try_from(expected.body.len() / 5 + 1).expect("short");
     let started = Instant::now();
     let (mut answer, mut ended) = (Vec::new(), None);
-    let mut given = 0;
-    loop {
+    let (mut given, mut over) = (0, false);
+    while !over || ended.is_none() {
         let due = started + Duration::from_secs(8) * given;
         if answer.len() as u32 == taken * given && given < 5 {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -702,13 +702,16 @@ fn a_stream_of_which_nothing_is_taken_ends_and_others_of_its_connection_go_on() 
         );
         if (kind, stream) == (Frames::DATA, slow) {
             answer.extend(payload);
-            if flags & Frames::END_STREAM != 0 {
-                break;
-            }
+            over |= flags & Frames::END_STREAM != 0;
         }
     }
     assert!(answer == expected.body, "what was taken slowly is whole");
     let ended = ended.expect("a stream that nobody reads ends");
     assert!(ended > Duration::from_secs(29), "{ended:?}");
+    let length = expected.body.len();
+    let line = format!("bytes_out={length} ");
+    wait_for("lines of the answers by HTTP/1.1 and HTTP/2", || {
+        server.log().matches(&line).count() == 2
+    });
     well(&server);
 }

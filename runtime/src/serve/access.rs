@@ -358,7 +358,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
                 return other.map_ok(|frame| frame.map_data(Piece::handed_over));
             }
         };
-        self.record.bytes_out += length(&frame);
         if let Some(trailers) = frame.trailers_ref() {
             self.record.grpc_ended(trailers);
         }
@@ -366,6 +365,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
             if self.in_pieces && data.len() > 2 * LAST_PIECE {
                 self.rest = data.split_off(data.len() - LAST_PIECE);
             }
+            self.record.bytes_out += data.len() as u64;
             Piece::handed_over(data)
         });
         Poll::Ready(Some(Ok(frame)))

@@ -116,7 +116,6 @@ pub(crate) async fn serve(
     let graceful = GracefulShutdown::new();
     let places = limits.connections.min(Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(places));
-    let builder = Arc::new(builder(&limits));
     let mut connections = tokio::task::JoinSet::new();
     // When it is told to stop, those that wait already are still taken, and no more of them than wait at most.
     let mut last = BACKLOG;
@@ -136,7 +135,7 @@ pub(crate) async fn serve(
         };
         let connected = watch.connections.taken();
         let service = Watched::new(router.clone(), watch.clone(), client);
-        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
+        let (builder, watcher, tls) = (builder(&limits), graceful.watcher(), tls.clone());
         let patience = limits.head_timeout;
         let stream = Patient::new(stream, patience);
         connections.spawn(async move {
@@ -183,8 +182,9 @@ const FRAME: u32 = 1 << 20;
 /// so that nobody has to wake up for its end.
 const MOST_HANDED_OVER: usize = 1 << 20;
 
+/// What answers one connection.
 fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
-    let mut builder = auto::Builder::new(PatientStreams(limits.head_timeout));
+    let mut builder = auto::Builder::new(PatientStreams::new(limits.head_timeout));
     builder
         .http1()
         .timer(TokioTimer::new())

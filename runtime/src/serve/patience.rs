@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -98,25 +98,57 @@ pub(crate) fn nothing_to_hand_over() {
     let _ = PROGRESS.try_with(|progress| progress.nothing_waits());
 }
 
-/// Runs the streams of HTTP/2 and ends those whose clients take nothing: dropped, they are reset.
+/// Runs the streams of one connection of HTTP/2 and ends those whose client takes nothing: dropped, they are reset. One of
+/// several that wait has its turn later, and is waited for as many times longer.
 #[derive(Clone)]
-pub(crate) struct PatientStreams(pub(crate) Duration);
+pub(crate) struct PatientStreams {
+    patience: Duration,
+    waiting: Arc<AtomicU32>,
+}
+
+impl PatientStreams {
+    pub(crate) fn new(patience: Duration) -> PatientStreams {
+        PatientStreams {
+            patience,
+            waiting: Arc::default(),
+        }
+    }
+}
+
+/// A stream of which something waits to be taken.
+struct Waits(Arc<AtomicU32>);
+
+impl Waits {
+    fn among(waiting: &Arc<AtomicU32>) -> Waits {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(waiting.clone())
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
     fn execute(&self, stream: F) {
-        let (patience, progress) = (self.0, Arc::<Progress>::default());
+        let PatientStreams { patience, waiting } = self.clone();
+        let progress = Arc::<Progress>::default();
         let seen = progress.clone();
         let patiently = async move {
             let mut stream = pin!(stream);
-            let mut stalled = pin!(None::<Sleep>);
+            let (mut stalled, mut waits) = (pin!(None::<Sleep>), None);
             let ended = std::future::poll_fn(|context| {
                 if stream.as_mut().poll(context).is_ready() {
                     return Poll::Ready(true);
                 }
                 let Some(last) = seen.last() else {
+                    waits = None;
                     return Poll::Pending;
                 };
-                let until = last + patience;
+                waits.get_or_insert_with(|| Waits::among(&waiting));
+                let until = last + patience * waiting.load(Ordering::Relaxed).max(1);
                 match stalled.as_mut().as_pin_mut() {
                     Some(stalled) if stalled.deadline() == until => {}
                     Some(stalled) => stalled.reset(until),

@@ -287,7 +287,9 @@ impl Repository {
                         Stage::Loading => guest.program(),
                         _ => self.prepare(guest)?,
                     };
-                    Served::describe(guest, program, entry.calls.clone())?
+                    let described = Served::describe(guest, program.clone(), entry.calls.clone())?;
+                    guest.replace(program);
+                    described
                 }
             },
         })
@@ -302,7 +304,11 @@ impl Repository {
     /// # Errors
     /// Those of reading and compiling. The guest stays as it was then.
     pub(crate) fn renew(&self, guest: &ServedGuest) -> Result<()> {
-        self.prepare(guest).map(|program| guest.replace(program))
+        // Of two at once, the last that reads the file is the one that stays.
+        let _changing = self.changing();
+        guest.replace(self.prepare(guest)?);
+        (self.after_change)();
+        Ok(())
     }
 
     /// Makes anew what guests see.
