@@ -213,7 +213,7 @@ fn a_guest_is_as_ready_as_the_models_that_it_was_granted() {
 fn guests_are_replaced_by_what_their_files_are_now() {
     let folder = tempfile::tempdir().expect("a folder");
     let [model, http] = ["model.wasm", "http.wasm"].map(|name| folder.path().join(name));
-    // As one replaces a program that runs: a file that is mapped must not change.
+    // In one step, so that nobody reads half a file.
     let put = |path: &PathBuf, guest: &str| {
         let new = path.with_extension("new");
         std::fs::copy(component(guest), &new).expect("copied");

@@ -347,28 +347,25 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
-        let frame = match std::mem::take(&mut self.rest) {
+        let polled = match std::mem::take(&mut self.rest) {
             rest if rest.is_empty() => Pin::new(&mut self.body).poll_frame(context),
             rest => Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&rest))))),
         };
-        let frame = match frame {
-            Poll::Ready(Some(Ok(frame))) => frame,
-            other => {
-                patience::nothing_to_hand_over();
-                return other.map_ok(|frame| frame.map_data(Piece::handed_over));
-            }
-        };
-        if let Some(trailers) = frame.trailers_ref() {
-            self.record.grpc_ended(trailers);
+        if !matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            patience::nothing_to_hand_over();
         }
-        let frame = frame.map_data(|mut data| {
-            if self.in_pieces && data.len() > 2 * LAST_PIECE {
-                self.rest = data.split_off(data.len() - LAST_PIECE);
+        polled.map_ok(|frame| {
+            if let Some(trailers) = frame.trailers_ref() {
+                self.record.grpc_ended(trailers);
             }
-            self.record.bytes_out += data.len() as u64;
-            Piece::handed_over(data)
-        });
-        Poll::Ready(Some(Ok(frame)))
+            frame.map_data(|mut data| {
+                if self.in_pieces && data.len() > 2 * LAST_PIECE {
+                    self.rest = data.split_off(data.len() - LAST_PIECE);
+                }
+                self.record.bytes_out += data.len() as u64;
+                Piece::handed_over(data)
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -383,11 +380,6 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
         hint.set_lower(hint.lower().saturating_add(rest));
         hint
     }
-}
-
-/// The bytes of a frame.
-pub(crate) fn length(frame: &Frame<Bytes>) -> u64 {
-    frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
 #[cfg(test)]
@@ -418,11 +410,10 @@ mod tests {
 
     #[test]
     fn a_model_is_known_by_its_path() {
-        let of = |path| model_of(path);
-        assert_eq!(of("/v2/models/m/infer").as_deref(), Some("m"));
-        assert_eq!(of("/v2/models/m").as_deref(), Some("m"));
+        assert_eq!(model_of("/v2/models/m/infer").as_deref(), Some("m"));
+        assert_eq!(model_of("/v2/models/m").as_deref(), Some("m"));
         for other in ["/v2/models/", "/v2", "/guest"] {
-            assert_eq!(of(other), None, "{other}");
+            assert_eq!(model_of(other), None, "{other}");
         }
     }
 }

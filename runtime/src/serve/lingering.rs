@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::serve::access::{About, length};
+use crate::serve::access::About;
 
 /// How long a body is taken that nobody reads.
 const LINGERING: Duration = Duration::from_secs(2);
@@ -53,7 +53,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
         let polled = Pin::new(body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.about.came(length(frame));
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.about.came(bytes as u64);
             }
             Poll::Ready(_) => self.over = true,
             Poll::Pending => {}
