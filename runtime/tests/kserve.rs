@@ -55,9 +55,9 @@ fn all_models() -> Vec<String> {
         .collect()
 }
 
-fn serve_all() -> Option<Server> {
+fn serve_all(more: &[&str]) -> Option<Server> {
     let models = all_models();
-    serve(&models.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+    serve(&models.iter().map(String::as_str).collect::<Vec<_>>(), more)
 }
 
 /// Runs a program of `tests/clients` that must pass at least this many checks.
@@ -91,7 +91,7 @@ fn tritonclient_by_http() {
     if observers::are_skipped("tritonclient by HTTP") {
         return;
     }
-    if let Some(server) = serve_all() {
+    if let Some(server) = serve_all(&[]) {
         passes(&server, "triton_http.py", &["protocol", &server.http], 19);
     }
 }
@@ -101,8 +101,17 @@ fn tritonclient_by_grpc() {
     if observers::are_skipped("tritonclient by gRPC") {
         return;
     }
-    if let Some(server) = serve_all() {
+    if let Some(server) = serve_all(&["--access-log"]) {
         passes(&server, "triton_grpc.py", &["protocol", &server.grpc], 17);
+        // What went well and what was invalid, each with its model.
+        for status in [0, 3] {
+            let (status, model) = (format!(" grpc_status={status} "), " subject=\"add\"");
+            wait_for("lines of gRPC calls", || {
+                let log = server.log();
+                log.lines()
+                    .any(|line| line.contains(&status) && line.contains(model))
+            });
+        }
     }
 }
 
@@ -111,7 +120,7 @@ fn kserves_own_clients() {
     if observers::are_skipped("KServe's clients") {
         return;
     }
-    if let Some(server) = serve_all() {
+    if let Some(server) = serve_all(&[]) {
         passes(
             &server,
             "kserve_client.py",
