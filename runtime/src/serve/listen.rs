@@ -135,16 +135,16 @@ pub(crate) async fn serve(
         };
         let connected = watch.connections.taken();
         let service = Watched::new(router.clone(), watch.clone(), client);
-        let (builder, watcher, tls) = (builder(&limits), graceful.watcher(), tls.clone());
         let patience = limits.head_timeout;
+        let (watcher, tls) = (graceful.watcher(), tls.clone());
         let stream = Patient::new(stream, patience);
         connections.spawn(async move {
             let _held = (place, connected);
             match tls {
-                None => connection(&builder, stream, (service, patience), watcher).await,
+                None => connection(stream, (service, patience), watcher).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        connection(&builder, stream, (service, patience), watcher).await;
+                        connection(stream, (service, patience), watcher).await;
                     }
                     Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -183,16 +183,16 @@ const FRAME: u32 = 1 << 20;
 const MOST_HANDED_OVER: usize = 1 << 20;
 
 /// What answers one connection.
-fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
-    let mut builder = auto::Builder::new(PatientStreams::new(limits.head_timeout));
+fn builder(streams: PatientStreams, patience: Duration) -> auto::Builder<PatientStreams> {
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(KEPT.max(limits.head_timeout));
+        .header_read_timeout(KEPT.max(patience));
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(limits.head_timeout)
+        .keep_alive_interval(patience)
         .max_frame_size(FRAME)
         .max_send_buf_size(MOST_HANDED_OVER)
         .initial_stream_window_size(1 << 20)
@@ -201,23 +201,33 @@ fn builder(limits: &ServerLimits) -> auto::Builder<PatientStreams> {
 }
 
 /// Answers a connection's requests, of which the first has to come in time: before the protocol is known, and where HTTP/2
-/// has no request yet, nothing else would end a silent one.
+/// has no request yet, nothing else would end a silent one. Ends it too where a client is stuck in a way that streams cannot
+/// end.
 async fn connection(
-    builder: &auto::Builder<PatientStreams>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     (service, patience): (Watched, Duration),
     watcher: Watcher,
 ) {
     let asked = service.asked();
+    let streams = PatientStreams::new(patience);
+    let builder = builder(streams.clone(), patience);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(watcher.watch(connection.into_owned()));
-    let ended = match tokio::time::timeout(patience, &mut connection).await {
-        Ok(ended) => ended,
-        Err(_) if !asked.get() => {
-            tracing::debug!("a connection was closed that asked for nothing in {patience:?}");
-            return;
+    let ended = loop {
+        match tokio::time::timeout(patience, &mut connection).await {
+            Ok(ended) => break ended,
+            Err(_) if !asked.get() => {
+                tracing::debug!("a connection was closed that asked for nothing in {patience:?}");
+                return;
+            }
+            Err(_) if streams.are_stuck() => {
+                tracing::debug!(
+                    "a connection was closed whose client took nothing in {patience:?}"
+                );
+                return;
+            }
+            Err(_) => {}
         }
-        Err(_) => connection.await,
     };
     if let Err(error) = ended {
         tracing::debug!("a connection ended: {error}");

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ struct Progress {
 }
 
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A client may keep hundreds waiting, but not for hours.
+const MOST_TURNS: u32 = 10;
 
 /// In nanoseconds from then, never 0.
 fn now() -> u64 {
@@ -104,6 +107,7 @@ pub(crate) fn nothing_to_hand_over() {
 pub(crate) struct PatientStreams {
     patience: Duration,
     waiting: Arc<AtomicU32>,
+    left: Arc<Left>,
 }
 
 impl PatientStreams {
@@ -111,8 +115,63 @@ impl PatientStreams {
         PatientStreams {
             patience,
             waiting: Arc::default(),
+            left: Arc::default(),
         }
     }
+
+    /// Whether the client takes nothing of an answer that was handed over whole: a window that it has closed since then.
+    /// Nothing but the connection's end gives that back.
+    pub(crate) fn are_stuck(&self) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        self.left.are_older_than(self.patience, waiting)
+    }
+}
+
+/// Streams that have ended on our side, of whose answers something may be left to be taken.
+#[derive(Default)]
+struct Left(Mutex<LeftStreams>);
+
+#[derive(Default)]
+struct LeftStreams {
+    /// Pieces hold what these point to.
+    all: Vec<Weak<Progress>>,
+    /// How many there may be until those are let go of which nothing is left.
+    most: usize,
+}
+
+impl Left {
+    fn add(&self, progress: &Arc<Progress>) {
+        // From now on time counts by what is taken alone.
+        progress.handed_over();
+        let mut left = self.lock();
+        if left.all.len() >= left.most {
+            left.all.retain(|progress| progress.strong_count() > 0);
+            left.most = (2 * left.all.len()).max(64);
+        }
+        left.all.push(Arc::downgrade(progress));
+    }
+
+    /// Whether one of them has waited for longer than this for each that waits, so many others among them.
+    fn are_older_than(&self, patience: Duration, others: u32) -> bool {
+        let mut left = self.lock();
+        left.all.retain(|progress| progress.strong_count() > 0);
+        let all = u32::try_from(left.all.len()).unwrap_or(u32::MAX);
+        let longest = patience * turns(all.saturating_add(others));
+        let mut last = left
+            .all
+            .iter()
+            .filter_map(|progress| progress.upgrade()?.last());
+        last.any(|last| last.elapsed() > longest)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeftStreams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many times longer each of so many is waited for.
+fn turns(waiting: u32) -> u32 {
+    waiting.clamp(1, MOST_TURNS)
 }
 
 /// A stream of which something waits to be taken.
@@ -133,7 +192,11 @@ impl Drop for Waits {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
     fn execute(&self, stream: F) {
-        let PatientStreams { patience, waiting } = self.clone();
+        let PatientStreams {
+            patience,
+            waiting,
+            left,
+        } = self.clone();
         let progress = Arc::<Progress>::default();
         let seen = progress.clone();
         let patiently = async move {
@@ -148,7 +211,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
                     return Poll::Pending;
                 };
                 waits.get_or_insert_with(|| Waits::among(&waiting));
-                let until = last + patience * waiting.load(Ordering::Relaxed).max(1);
+                let until = last + patience * turns(waiting.load(Ordering::Relaxed));
                 match stalled.as_mut().as_pin_mut() {
                     Some(stalled) if stalled.deadline() == until => {}
                     Some(stalled) => stalled.reset(until),
@@ -157,8 +220,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PatientStreams {
                 let over = stalled.as_mut().as_pin_mut().map(|over| over.poll(context));
                 over.unwrap_or(Poll::Pending).map(|()| false)
             });
-            if !ended.await {
-                tracing::debug!("a stream was ended whose client took nothing in {patience:?}");
+            match ended.await {
+                true => left.add(&seen),
+                false => {
+                    tracing::debug!("a stream was ended whose client took nothing in {patience:?}");
+                }
             }
         };
         drop(tokio::spawn(PROGRESS.scope(progress, patiently)));
@@ -264,6 +330,33 @@ mod tests {
         piece.advance(2);
         assert_eq!(progress.last(), None, "the guest computes, say");
         given();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_handed_over_and_is_not_taken_is_seen() {
+        let streams = PatientStreams::new(Duration::from_millis(1));
+        let (given, mut pieces) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..100 {
+            let given = given.clone();
+            streams.execute(async move {
+                let _ = given.send(Piece::handed_over("ab".into()));
+                nothing_to_hand_over();
+            });
+            pieces.recv().await.expect("a piece");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!streams.are_stuck(), "all was taken");
+        streams.execute(async move { drop(given.send(Piece::handed_over("ab".into()))) });
+        let mut left = pieces.recv().await.expect("a piece");
+        while !streams.are_stuck() {
+            tokio::task::yield_now().await;
+        }
+        left.advance(1);
+        while !streams.are_stuck() {
+            tokio::task::yield_now().await;
+        }
+        drop(left);
+        assert!(!streams.are_stuck());
     }
 
     #[tokio::test]
