@@ -42,7 +42,7 @@ pub(crate) struct Found {
 }
 
 /// Whether a reference can only be a path.
-pub(crate) fn looks_like_path(reference: &str) -> bool {
+pub fn looks_like_path(reference: &str) -> bool {
     let extension = Path::new(reference)
         .extension()
         .and_then(|extension| extension.to_str());

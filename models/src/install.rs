@@ -9,6 +9,7 @@ use infer_core::{Error, ErrorKind, Result};
 
 pub use crate::digest::{check as check_digest, sha256};
 pub use crate::manifest::check_path;
+pub use crate::private::{is_private, open_private_folder, user_cache};
 
 // What is shorter than this, in bytes, is not taken for the beginning of a name.
 const SHORTEST_BEGINNING: usize = 3;

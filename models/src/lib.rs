@@ -12,6 +12,7 @@
 //! This crate loads nothing into an engine and never opens a network connection of its own.
 
 mod archive;
+mod checked;
 mod content;
 mod digest;
 mod fetch;
@@ -22,6 +23,7 @@ pub mod install;
 mod manifest;
 mod onnx;
 pub mod packages;
+mod private;
 mod protobuf;
 mod python;
 mod reference;
@@ -30,6 +32,7 @@ mod xml;
 
 pub use content::Content;
 pub use fetch::{Fetch, FetchedFile, Progress};
+pub use found::looks_like_path;
 pub use head::Head;
 pub use manifest::{
     Color, Filter, ImagePreparation, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize,

@@ -4,8 +4,9 @@
 //! known model. A folder has a `model.toml`, is a SavedModel, or has exactly one model of any encoding;
 //! a file may have a manifest of its stem beside it, and an OpenVINO IR has its `.bin` there. Every file
 //! is then checked: it is there, it is inside the manifest's folder, it has the sha256 that the manifest
-//! says, and it holds a model and not something in its place.
+//! says (unless it had and was not changed since), and it holds a model and not something in its place.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use infer_core::{
     Device, Encoding, Error, ErrorKind, LoadOptions, LoadRequest, Result, Signature, Source,
 };
 
+use crate::checked::Checked;
 use crate::found::{Found, confined, looks_like_path};
 use crate::manifest::invalid;
 use crate::{Manifest, ModelStore, digest, file_error, open_file};
@@ -355,12 +357,10 @@ impl Model {
             Some(name) => format!("run `infer models get {name}` to get it again"),
             None => "get the file again, or correct the sha256 in the manifest".to_owned(),
         };
-        for (file, sha256) in self.listed() {
-            if let Some(sha256) = sha256 {
-                digest::check(&file, sha256, &hint)?;
-            }
-        }
-        Ok(())
+        let checked = LazyCell::new(Checked::of_user);
+        self.listed()
+            .filter_map(|(file, sha256)| Some((file, sha256?)))
+            .try_for_each(|(file, sha256)| checked.check(&file, sha256, &hint))
     }
 
     /// The manifest's files and folders, and what digest it gives them.

@@ -8,18 +8,18 @@
 //! mapped.
 
 use std::ffi::CStr;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use infer_core::{Error, ErrorKind, Result};
+use infer_core::Result;
+use infer_models::install::{is_private, open_private_folder, user_cache};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
 };
 use sha2::{Digest, Sha256};
 
@@ -93,19 +93,7 @@ impl GuestCache {
     /// The user's folder: `$INFER_HOME/cache/guests`, else `$XDG_CACHE_HOME/infer/guests`, else
     /// `~/.cache/infer/guests`; `None` where no variable says where that is.
     pub fn user_folder() -> Option<PathBuf> {
-        let path = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let home = path("INFER_HOME").map(|home| home.join("cache"));
-        let own = home
-            .or_else(|| {
-                let cache = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-                cache.map(|cache| cache.join("infer"))
-            })
-            .or_else(|| std::env::home_dir().map(|home| home.join(".cache/infer")));
-        own.map(|own| own.join("guests"))
+        user_cache().map(|own| own.join("guests"))
     }
 
     /// Opens a cache, and makes its folder if there is none.
@@ -113,36 +101,7 @@ impl GuestCache {
     /// # Errors
     /// `Security` for a folder that is a link, another user's, or for others to write; those of the file system.
     pub fn open(path: &Path) -> Result<GuestCache> {
-        let failed = |error: std::io::Error| {
-            let message = format!("cannot use the folder `{}`", path.display());
-            Error::new(ErrorKind::RuntimeError, message).with_source(error)
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(path, flags, Mode::empty());
-        let folder = match open() {
-            Err(rustix::io::Errno::NOENT) => {
-                let mut builder = DirBuilder::new();
-                builder
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(path)
-                    .map_err(failed)?;
-                open()
-            }
-            opened => opened,
-        };
-        let folder = match folder {
-            Ok(folder) => folder,
-            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
-                return Err(not_private(path, "a link or a file"));
-            }
-            Err(error) => return Err(failed(error.into())),
-        };
-        let data = rustix::fs::fstat(&folder).map_err(|error| failed(error.into()))?;
-        if !is_private(&data) {
-            let got = format!("mode {:o} of user {}", data.st_mode & 0o7777, data.st_uid);
-            return Err(not_private(path, &got));
-        }
+        let folder = open_private_folder(path)?;
         Ok(GuestCache {
             folder,
             largest: LARGEST,
@@ -281,18 +240,6 @@ struct Kept {
     name: String,
     size: u64,
     used: i64,
-}
-
-fn is_private(data: &Stat) -> bool {
-    data.st_uid == rustix::process::geteuid().as_raw() && data.st_mode & 0o022 == 0
-}
-
-fn not_private(path: &Path, got: &str) -> Error {
-    let message = format!(
-        "expected `{}` to be a folder of this user that nobody else can write, got {got}",
-        path.display()
-    );
-    Error::new(ErrorKind::Security, message)
 }
 
 /// A name that no other process and no other thread of this one uses.

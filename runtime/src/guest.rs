@@ -26,6 +26,7 @@ use crate::host::Host;
 use crate::nn::types;
 use crate::nn::wit::Waits;
 use crate::registry::Registry;
+use crate::scheduler::Owner;
 
 pub use run::{Answering, End, Outcome, Stopper};
 use transform::{TRANSFORM, Transform};
@@ -39,6 +40,8 @@ pub struct Guest {
     program: Program,
     /// Whether it knows dtypes that wasi-nn does not name.
     more_dtypes: bool,
+    /// As whom its instances take turns with other guests.
+    owner: Owner,
 }
 
 /// What can be asked of it.
@@ -234,6 +237,7 @@ impl Guest {
             more_dtypes: ty
                 .imports(engine.wasmtime())
                 .any(|(name, _)| name == types::TENSOR_TYPES),
+            owner: Owner::new(),
         })
     }
 
@@ -256,6 +260,7 @@ impl Guest {
             program: Program::Module(instance),
             // The ABI hands out bytes, and says no dtype of any.
             more_dtypes: true,
+            owner: Owner::new(),
         })
     }
 }

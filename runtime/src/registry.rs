@@ -33,16 +33,16 @@ impl Model {
         encoding: Encoding,
         graph: Arc<dyn Graph>,
     ) -> Model {
-        let outputs = &graph.signature().outputs;
+        let (name, outputs) = (name.into(), &graph.signature().outputs);
         Model {
-            name: name.into(),
             backend,
             encoding,
             output_names: outputs
                 .iter()
                 .map(|info| info.name.as_str().into())
                 .collect(),
-            scheduler: Arc::new(Scheduler::new(backend, graph)),
+            scheduler: Arc::new(Scheduler::new(&name, backend, graph)),
+            name,
         }
     }
 

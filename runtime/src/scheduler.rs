@@ -1,12 +1,13 @@
 //! One model's sessions: who may run now, on what, and together with whom.
 //!
 //! A call runs on its caller's own thread, which the engine may block for long; for callers that must not block see
-//! `elsewhere`. Where all sessions are in use it waits its turn, first come first served within its priority; whoever ends
-//! a run hands its turn to the call that is first. With batching on, whoever gets a turn takes the calls that wait and fit
+//! `elsewhere`. Where all sessions are in use it waits its turn: within its priority guests take turns, and of one guest's
+//! calls who came first goes first; whoever ends a run hands its turn to the call that is first. With batching on, whoever gets a turn takes the calls that wait and fit
 //! together, its own among them, and runs them as one. The queue is bounded.
 
 mod costs;
 mod elsewhere;
+mod owner;
 mod queue;
 mod statistics;
 mod trial;
@@ -22,7 +23,8 @@ use infer_core::{
 use crate::spans;
 use costs::Costs;
 pub(crate) use elsewhere::Elsewhere;
-use queue::{Caller, Queue, Waiting, Woken};
+pub(crate) use owner::Owner;
+use queue::{Arrival, Caller, Queue, Waiting, Woken};
 pub(crate) use statistics::Counters;
 pub use statistics::Statistics;
 
@@ -66,11 +68,12 @@ impl Priorities {
     }
 }
 
-/// Who calls: how it is stopped, and which level it asks for.
+/// Who calls: how it is stopped, which level it asks for, and who takes turns with others by it.
 #[derive(Clone, Copy)]
 pub(crate) struct Asker<'a> {
     pub(crate) cancel: &'a Cancel,
     pub(crate) priority: Option<NonZeroU32>,
+    pub(crate) owner: Owner,
 }
 
 impl<'a> From<&'a Cancel> for Asker<'a> {
@@ -78,6 +81,7 @@ impl<'a> From<&'a Cancel> for Asker<'a> {
         Asker {
             cancel,
             priority: None,
+            owner: Owner::default(),
         }
     }
 }
@@ -93,6 +97,7 @@ pub struct Batching {
 
 /// Runs one model's calls.
 pub(crate) struct Scheduler {
+    model: Arc<str>,
     engine: &'static str,
     graph: Arc<dyn Graph>,
     stateful: bool,
@@ -115,17 +120,19 @@ pub(crate) type OwnSession = Option<Box<dyn Session>>;
 
 impl Scheduler {
     /// A scheduler that runs calls one by one.
-    pub(crate) fn new(engine: &'static str, graph: Arc<dyn Graph>) -> Scheduler {
-        Scheduler::of(engine, graph, &Scheduling::default(), Arc::default())
+    pub(crate) fn new(model: &str, engine: &'static str, graph: Arc<dyn Graph>) -> Scheduler {
+        let names = (model.into(), engine);
+        Scheduler::of(names, graph, &Scheduling::default(), Arc::default())
     }
 
     fn of(
-        engine: &'static str,
+        (model, engine): (Arc<str>, &'static str),
         graph: Arc<dyn Graph>,
         scheduling: &Scheduling,
         counters: Arc<Counters>,
     ) -> Scheduler {
         Scheduler {
+            model,
             engine,
             stateful: graph.signature().stateful,
             batching: scheduling.batching,
@@ -156,8 +163,8 @@ impl Scheduler {
             }
             run_engine(self.engine, || trial::check(&*self.graph))?;
         }
-        let (engine, graph) = (self.engine, self.graph.clone());
-        Ok(Scheduler::of(engine, graph, scheduling, counters))
+        let (names, graph) = ((self.model.clone(), self.engine), self.graph.clone());
+        Ok(Scheduler::of(names, graph, scheduling, counters))
     }
 
     pub(crate) fn graph(&self) -> &dyn Graph {
@@ -187,15 +194,16 @@ impl Scheduler {
     pub(crate) fn run_timed(
         &self,
         inputs: Vec<Tensor>,
-        Asker { cancel, priority }: Asker<'_>,
+        asker: Asker<'_>,
         own: &mut OwnSession,
     ) -> (Result<Vec<Tensor>>, Duration) {
+        let cancel = asker.cancel;
         if let Err(error) = cancel.check() {
             return (Err(error), Duration::ZERO);
         }
         let since = Instant::now();
         let call = Call::new(inputs, cancel.clone());
-        let (result, ended) = match self.start(call, (Caller::Sleeps, self.level(priority))) {
+        let (result, ended) = match self.start(call, self.arrival(Caller::Sleeps, asker)) {
             Start::Now(call, session) => {
                 let ran = self.run_alone((call, since), session, own);
                 self.end_turn(ran.session);
@@ -217,7 +225,15 @@ impl Scheduler {
         })
     }
 
-    fn start(&self, call: Call, caller: (Caller, u32)) -> Start {
+    fn arrival(&self, caller: Caller, asker: Asker<'_>) -> Arrival {
+        Arrival {
+            caller,
+            level: self.level(asker.priority),
+            owner: asker.owner,
+        }
+    }
+
+    fn start(&self, call: Call, arrival: Arrival) -> Start {
         let mut state = self.state();
         let alone = self.batching.is_none_or(|batching| {
             batching.max_delay.is_zero() || rows(&call.inputs) >= batching.max_batch.get()
@@ -227,8 +243,15 @@ impl Scheduler {
             let session = self.idle_session(&mut state);
             return Start::Now(call, session);
         }
-        match state.queue.push(call, caller) {
-            Ok(waiting) => Start::Later(waiting),
+        let pushed = state.queue.push(call, arrival);
+        drop(state);
+        match pushed {
+            Ok((waiting, displaced)) => {
+                if let Some(displaced) = displaced {
+                    displaced.end();
+                }
+                Start::Later(waiting)
+            }
             Err(error) => Start::Refused(error),
         }
     }
@@ -260,7 +283,7 @@ impl Scheduler {
         session: OwnSession,
         own: &mut OwnSession,
     ) -> Ran<()> {
-        let _span = spans::compute(self.engine, calls.len()).entered();
+        let _span = spans::compute((&*self.model, self.engine), calls.len()).entered();
         let session = match self.stateful {
             true => own.take(),
             false => session,
@@ -381,7 +404,7 @@ impl Scheduler {
         self.counters
             .waited(waited(leader.since) + others_waited.sum::<Duration>());
         for other in &others {
-            other.runs_along(self.engine, calls.len());
+            other.runs_along((&*self.model, self.engine), calls.len());
         }
         let session = self.idle_session(&mut self.state());
         let ran = self.run_session((&mut calls, now), session, own);

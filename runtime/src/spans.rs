@@ -23,14 +23,14 @@ pub(crate) fn queue() -> Span {
     tracing::info_span!(target: TARGET, "queue")
 }
 
-/// An engine runs so many calls as one.
-pub(crate) fn compute(engine: &str, calls: usize) -> Span {
-    tracing::info_span!(target: TARGET, "compute", engine, calls = number(calls))
+/// An engine runs so many calls of a model as one.
+pub(crate) fn compute((model, engine): (&str, &str), calls: usize) -> Span {
+    tracing::info_span!(target: TARGET, "compute", model, engine, calls = number(calls))
 }
 
 /// An engine runs a call together with that of another caller, for the span of this one.
-pub(crate) fn compute_for(caller: &Span, engine: &str, calls: usize) -> Span {
-    tracing::info_span!(target: TARGET, parent: caller, "compute", engine, calls = number(calls))
+pub(crate) fn compute_for(caller: &Span, (model, engine): (&str, &str), calls: usize) -> Span {
+    tracing::info_span!(target: TARGET, parent: caller, "compute", model, engine, calls = number(calls))
 }
 
 /// A number as traces have it: with a sign.

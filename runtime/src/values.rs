@@ -190,6 +190,9 @@ pub fn parse_host(text: &str) -> Parsed<HostGrant> {
     if text.contains('@') || authority.host().is_empty() || !whole {
         return Err("expected HOST or HOST:PORT".to_owned());
     }
+    if text.contains('*') {
+        return Err("expected each HOST by its whole name: `*` stands for none".to_owned());
+    }
     Ok(HostGrant {
         host: authority.host().to_ascii_lowercase(),
         port: authority.port_u16(),

@@ -243,16 +243,16 @@ fn a_photo_is_what_it_is() {
 
 #[test]
 fn a_model_that_is_not_loaded_may_be_tried_again() {
-    let models =
-        ["identity-f32", "add"].map(|name| test_model(name).to_string_lossy().into_owned());
-    let [identity, add] = &models;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (identity, add) = (folder.path().join("identity-f32.onnx"), test_model("add"));
+    std::fs::copy(test_model("identity-f32"), &identity).expect("copied");
     let args = [
         "--backend",
         "tract",
         "--model",
-        identity,
+        &identity.to_string_lossy(),
         "--model",
-        add,
+        &add.to_string_lossy(),
         "--allow-model-control",
     ];
     let server = Server::start(&args);
@@ -280,6 +280,15 @@ fn a_model_that_is_not_loaded_may_be_tried_again() {
         serde_json::from_slice::<Value>(&index.body).expect("JSON"),
         expected
     );
+    std::fs::write(&identity, "no model").expect("written");
+    let answer = change("load");
+    refused("its file", &answer, 500, "`identity-f32` cannot be loaded");
+    let said = |line: &str| line.contains("cannot be loaded") && line.contains("identity-f32");
+    wait_for("a line", || server.log().lines().any(said));
+    // Who asks for what is not loaded is told so, and the server is as ready as it was.
+    assert_eq!(server.get("/v2/models/identity-f32/ready").status, 503);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    std::fs::copy(test_model("identity-f32"), &identity).expect("copied");
     assert_eq!(change("load").status, 200);
     well(&server);
 }

@@ -409,6 +409,7 @@ fn traces_reach_a_collector() {
     assert_eq!(instance["attributes"]["guest"], "faults");
     assert_eq!(compute["parent"], instance["id"]);
     assert_eq!(compute["attributes"]["engine"], "tract");
+    assert_eq!(compute["attributes"]["model"], "identity-f32");
     let long = |span: &Value| span["nanoseconds"].as_u64().expect("a number");
     assert!(long(compute) > 0 && long(compute) <= long(instance));
     assert_eq!(named("load").len(), 1);
@@ -429,6 +430,7 @@ fn traces_reach_a_collector() {
 fn a_collector_that_is_not_there_costs_nothing_else() {
     let mut server = serve(&["--otlp", "http://127.0.0.1:9"]);
     compute(&server);
+    server.wait_for_log("the collector takes no traces");
     server.signal(Signal::TERM);
     assert!(server.wait().success(), "{}", server.log());
     let Err(log) = Server::try_start(&["--otlp", "somewhere", "--model", "x"]) else {

@@ -523,6 +523,18 @@ fn settings_that_could_mean_nothing_are_no_start() {
 }
 
 #[test]
+fn a_model_that_comes_later_is_looked_for_beside_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("infer.toml");
+    let text = "[server]\nlazy = true\n[model.m]\nref = \"late.onnx\"\nbackend = \"tract\"\n";
+    std::fs::write(&file, text).expect("written");
+    let server = Server::start(&["--config", &file.to_string_lossy()]);
+    server.wait_for_log("cannot be loaded");
+    std::fs::copy(test_model("identity-f32"), folder.path().join("late.onnx")).expect("copied");
+    wait_for("ready", || server.get("/v2/health/ready").status == 200);
+}
+
+#[test]
 fn models_are_swapped_and_lazily_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("m.onnx");

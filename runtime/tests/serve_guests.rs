@@ -6,6 +6,7 @@ mod common;
 mod server;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Abi, guest_path, root, test_model};
 use serde_json::{Value, json};
@@ -61,6 +62,21 @@ fn output(answer: &Answer, name: &str) -> Value {
     let outputs = answer["outputs"].as_array().expect("outputs");
     let found = outputs.iter().find(|output| output["name"] == name);
     found.expect("the output")["data"].clone()
+}
+
+/// What `/metrics` says.
+fn metrics(server: &Server) -> String {
+    let request = ureq::http::Request::get(format!("http://{}/metrics", server.metrics));
+    let metrics = send(request.body(&[][..]).expect("a request")).expect("metrics");
+    metrics.text()
+}
+
+/// The number in the first line that starts so.
+fn value(metrics: &str, start: &str) -> f64 {
+    let line = metrics.lines().find(|line| line.starts_with(start));
+    let line = line.unwrap_or_else(|| panic!("{start} in\n{metrics}"));
+    let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+    value.expect("a number")
 }
 
 #[test]
@@ -379,15 +395,7 @@ fn calls_of_guests_and_clients_become_batches() {
             scope.spawn(move || (0..CALLS).for_each(|number| call(caller, number)));
         }
     });
-    let request = ureq::http::Request::get(format!("http://{}/metrics", server.metrics));
-    let metrics = send(request.body(&[][..]).expect("a request")).expect("metrics");
-    let metrics = metrics.text();
-    let value = |start: &str| -> f64 {
-        let line = metrics.lines().find(|line| line.starts_with(start));
-        let line = line.unwrap_or_else(|| panic!("{start} in\n{metrics}"));
-        let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
-        value.expect("a number")
-    };
+    let metrics = metrics(server);
     let label = |line: &&str| {
         line.starts_with("infer_model_batch_size_bucket") && line.contains("le=\"1\"")
     };
@@ -398,12 +406,50 @@ fn calls_of_guests_and_clients_become_batches() {
         .and_then(|value| value.parse().ok())
         .expect("a number");
     let (runs, calls) = (
-        value("infer_model_batch_size_count"),
-        value("infer_model_batch_size_sum"),
+        value(&metrics, "infer_model_batch_size_count"),
+        value(&metrics, "infer_model_batch_size_sum"),
     );
     assert_eq!(calls, f64::from(CALLERS * CALLS));
     assert!(
         runs < calls && alone < runs,
         "{alone} of {runs} runs had one of {calls} calls"
     );
+}
+
+#[test]
+fn a_guest_with_many_calls_does_not_keep_another_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("infer.toml");
+    let (slow, guest) = (test_model("slow"), component("faults"));
+    // Both guests are asked for the same work; the longer route is the other's.
+    let text = format!(
+        "[model.slow]\nref = {:?}\nthreads = 1\n\n[guest.greedy]\nwasm = {guest:?}\nroute = \"/\"\n\n\
+         [guest.modest]\nwasm = {guest:?}\nroute = \"/compute/slow/x/01\"\n",
+        slow.to_string_lossy()
+    );
+    std::fs::write(&file, text).expect("written");
+    let server = Server::start(&["--config", &file.to_string_lossy()]);
+    let one = 1f32.to_le_bytes();
+    let (many, answered) = (12, AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..many {
+            threads.spawn(|| {
+                if server.try_send("POST", "/compute/slow/x/1", &one).is_ok() {
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        wait_for("most of them wait", || {
+            value(&metrics(&server), "nv_inference_pending_request_count") > 8.0
+        });
+        let answer = server.post("/compute/slow/x/01", &one);
+        let before = answered.load(Ordering::SeqCst);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(
+            before <= many / 2,
+            "{before} of {many} were answered before"
+        );
+        // The rest need not be waited for.
+        server.signal(rustix::process::Signal::KILL);
+    });
 }

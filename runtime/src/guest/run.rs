@@ -251,6 +251,7 @@ impl Guest {
             threads: self.engine.threads().clone(),
             may_block: place == Where::OwnThread,
             more_dtypes: self.more_dtypes,
+            owner: self.owner,
             busy: false,
         };
         let pooled = self.engine.config().instances.is_some();

@@ -19,7 +19,7 @@ use crate::backends::Backends;
 use crate::config::{DeviceChoice, Grants, Selection};
 use crate::nn::usage::{Charge, Handle, Usage};
 use crate::registry::{Model, Registry};
-use crate::scheduler::{Asker, Elsewhere, OwnSession};
+use crate::scheduler::{Asker, Elsewhere, OwnSession, Owner};
 use crate::threads::Threads;
 
 /// Stack of the thread that loads a guest's own model: parsers recurse on nested graphs.
@@ -46,6 +46,8 @@ pub(crate) struct NnState {
     pub(crate) may_block: bool,
     /// Whether the guest knows dtypes that wasi-nn does not name.
     pub(crate) more_dtypes: bool,
+    /// As whom it takes turns with other guests.
+    pub(crate) owner: Owner,
     /// Whether it was told that a model is busy, for which wasi-nn has no code.
     pub(crate) busy: bool,
 }
@@ -274,6 +276,7 @@ impl NnState {
         Asker {
             cancel: &self.cancel,
             priority: self.grants.priority,
+            owner: self.owner,
         }
     }
 

@@ -44,7 +44,7 @@ impl Scheduler {
         (inputs, asker): (Vec<Tensor>, Asker<'_>),
         own: &mut OwnSession,
     ) -> Result<Vec<Tensor>> {
-        let Asker { cancel, priority } = asker;
+        let cancel = asker.cancel;
         cancel.check()?;
         let mut counting = self.counters.counting(Instant::now());
         let short = self.costs.is_short(Costs::kind(&inputs));
@@ -53,7 +53,7 @@ impl Scheduler {
             true => Caller::FloatsWithSession,
             false => Caller::Floats,
         };
-        let result = match self.start(call, (caller, self.level(priority))) {
+        let result = match self.start(call, self.arrival(caller, asker)) {
             Start::Now(call, session) => {
                 let run = move |scheduler: &Scheduler, own: &mut OwnSession| {
                     scheduler.run_alone((call, Instant::now()), session, own)

@@ -3,7 +3,7 @@
 //! A caller sleeps on its own [`Waiting`]. It is woken to lead: to run its call and those that were taken with it;
 //! or because another has run its call; or to stop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -13,20 +13,51 @@ use infer_core::{Call, Error, ErrorKind, Result, Tensor, fit_together, rows};
 
 use tracing::Span;
 
-use crate::scheduler::Batching;
+use crate::scheduler::{Batching, Owner};
 use crate::{spans, threads};
 
-/// Calls in the order of their levels, and of their arrival within a level.
+/// Calls in the order of their levels, within a level of their rounds, and within a round of their arrival. In each round an
+/// owner has one call, so that whoever has many waits no less for others than they for it.
 pub(crate) struct Queue {
     limit: usize,
     batching: Option<Batching>,
     entries: VecDeque<Entry>,
+    /// The round of the last call that was taken, of each level at which calls wait.
+    rounds: BTreeMap<u32, u64>,
+}
+
+/// A call that comes.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) caller: Caller,
+    pub(crate) level: u32,
+    pub(crate) owner: Owner,
 }
 
 struct Entry {
     call: Call,
     waiting: Arc<Waiting>,
     level: u32,
+    round: u64,
+    owner: Owner,
+}
+
+impl Entry {
+    fn place(&self) -> (u32, u64) {
+        (self.level, self.round)
+    }
+}
+
+/// A call that had to leave for that of an owner with fewer.
+pub(crate) struct Displaced(Entry);
+
+impl Displaced {
+    /// Tells its caller.
+    pub(crate) fn end(self) {
+        let message = "too many calls wait for the model, and others have fewer of them";
+        let error = Error::new(ErrorKind::Busy, message).with_hint("try again later");
+        self.0.waiting.end(Err(error));
+    }
 }
 
 impl Queue {
@@ -35,6 +66,7 @@ impl Queue {
             limit,
             batching,
             entries: VecDeque::new(),
+            rounds: BTreeMap::new(),
         }
     }
 
@@ -46,19 +78,28 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Adds a call, behind those of its level and of lower numbers.
+    /// Adds a call, behind those of lower levels and of as low a round. Where as many wait as may, it takes the place of one
+    /// whose owner has more.
     ///
     /// # Errors
-    /// `Busy` where as many wait as may.
+    /// `Busy` where there is none.
     pub(crate) fn push(
         &mut self,
         call: Call,
-        (kind, level): (Caller, u32),
-    ) -> Result<Arc<Waiting>> {
-        if self.entries.len() >= self.limit {
-            let message = format!("{} calls already wait for the model", self.limit);
-            return Err(Error::new(ErrorKind::Busy, message).with_hint("try again later"));
-        }
+        arrival: Arrival,
+    ) -> Result<(Arc<Waiting>, Option<Displaced>)> {
+        let Arrival {
+            caller: kind,
+            level,
+            owner,
+        } = arrival;
+        let displaced = match self.entries.len() < self.limit {
+            true => None,
+            false => Some(self.displace(level, owner).ok_or_else(|| {
+                let message = format!("{} calls already wait for the model", self.limit);
+                Error::new(ErrorKind::Busy, message).with_hint("try again later")
+            })?),
+        };
         let delay = self
             .batching
             .map_or(Duration::ZERO, |batching| batching.max_delay);
@@ -71,15 +112,49 @@ impl Queue {
             slot: Mutex::default(),
             woken: Condvar::new(),
         });
-        let before = self.entries.iter().rposition(|entry| entry.level <= level);
+        let own = self.entries.iter().rev();
+        let own = own.filter(|entry| (entry.level, entry.owner) == (level, owner));
+        let last = *self.rounds.entry(level).or_default();
         let entry = Entry {
             call,
             waiting: waiting.clone(),
             level,
+            round: 1 + own.map(|entry| entry.round).next().unwrap_or(0).max(last),
+            owner,
         };
+        let before = self
+            .entries
+            .iter()
+            .rposition(|before| before.place() <= entry.place());
         self.entries
             .insert(before.map_or(0, |place| place + 1), entry);
-        Ok(waiting)
+        Ok((waiting, displaced))
+    }
+
+    /// Takes out the last call of whoever has most, if that is more than this owner would have, of this level or later ones.
+    fn displace(&mut self, level: u32, owner: Owner) -> Option<Displaced> {
+        let mut counts: HashMap<Owner, usize> = HashMap::new();
+        for entry in &self.entries {
+            *counts.entry(entry.owner).or_default() += 1;
+        }
+        let own = counts.get(&owner).copied().unwrap_or(0);
+        let most = *counts.values().max()?;
+        if most <= own + 1 {
+            return None;
+        }
+        let leaves =
+            |entry: &Entry| entry.level >= level && counts.get(&entry.owner) == Some(&most);
+        let place = self.entries.iter().rposition(leaves)?;
+        self.take_out(place).map(Displaced)
+    }
+
+    fn take_out(&mut self, place: usize) -> Option<Entry> {
+        let entry = self.entries.remove(place)?;
+        let waits = |other: &Entry| other.level == entry.level;
+        if !self.entries.iter().any(waits) {
+            self.rounds.remove(&entry.level);
+        }
+        Some(entry)
     }
 
     /// The call that is first, with those that fit to it; none while it still waits for more.
@@ -95,11 +170,12 @@ impl Queue {
                 taken
             }
         };
+        self.rounds.insert(front.level, front.round);
         let mut calls = Vec::with_capacity(taken.len());
         let mut callers = Vec::with_capacity(taken.len());
         // From the last on, so that the places of the others stay right.
         for place in taken.into_iter().rev() {
-            let entry = self.entries.remove(place)?;
+            let entry = self.take_out(place)?;
             calls.push(entry.call);
             callers.push(entry.waiting);
         }
@@ -140,7 +216,7 @@ impl Queue {
     pub(crate) fn remove(&mut self, waiting: &Arc<Waiting>) -> Removed {
         let is_its = |entry: &Entry| Arc::ptr_eq(&entry.waiting, waiting);
         let place = self.entries.iter().position(is_its);
-        let entry = place.and_then(|place| self.entries.remove(place));
+        let entry = place.and_then(|place| self.take_out(place));
         let mut slot = waiting.slot();
         slot.left = true;
         Removed {
@@ -309,8 +385,8 @@ impl Waiting {
     }
 
     /// An engine begins to run its call, in a batch that another leads.
-    pub(crate) fn runs_along(&self, engine: &str, calls: usize) {
-        self.enters(spans::compute_for(&self.caller, engine, calls));
+    pub(crate) fn runs_along(&self, names: (&str, &str), calls: usize) {
+        self.enters(spans::compute_for(&self.caller, names, calls));
     }
 
     /// Does for it what another thread takes over, within its span.
@@ -399,6 +475,34 @@ mod tests {
         Call::new(vec![row], Cancel::default())
     }
 
+    fn arrival(level: u32, owner: Owner) -> Arrival {
+        Arrival {
+            caller: Caller::Sleeps,
+            level,
+            owner,
+        }
+    }
+
+    /// Adds a call for which there is room.
+    fn push(queue: &mut Queue, level: u32, owner: Owner) -> Arc<Waiting> {
+        let pushed = queue.push(call(), arrival(level, owner));
+        let (waiting, displaced) = pushed.expect("room");
+        assert!(displaced.is_none());
+        waiting
+    }
+
+    /// The callers of the turns to come, by their places in a list.
+    fn turns<'a>(
+        queue: &'a mut Queue,
+        callers: &'a [Arc<Waiting>],
+    ) -> impl Iterator<Item = usize> + 'a {
+        let of = |turn: Turn| {
+            let is_its = |caller: &Arc<Waiting>| Arc::ptr_eq(caller, &turn.leader);
+            callers.iter().position(is_its).expect("a known caller")
+        };
+        std::iter::from_fn(move || queue.take(Instant::now()).map(of))
+    }
+
     #[test]
     fn a_turn_is_never_handed_to_a_caller_that_has_left() {
         let batching = Batching {
@@ -408,7 +512,7 @@ mod tests {
         for left in [1, 2] {
             let mut queue = Queue::new(8, Some(batching));
             let callers: Vec<_> = (0..3)
-                .map(|_| queue.push(call(), (Caller::Sleeps, 0)).expect("room"))
+                .map(|_| push(&mut queue, 0, Owner::default()))
                 .collect();
             let turn = queue.take(Instant::now()).expect("three calls");
             turn.wake();
@@ -427,15 +531,53 @@ mod tests {
     #[test]
     fn lower_levels_go_first_and_within_one_who_came_first() {
         let mut queue = Queue::new(8, None);
-        let callers = [2, 3, 1, 2, 1].map(|level| {
-            let waiting = queue.push(call(), (Caller::Sleeps, level));
-            waiting.expect("room")
-        });
-        for expected in [2, 4, 0, 3, 1] {
-            let turn = queue.take(Instant::now()).expect("a call waits");
-            assert!(Arc::ptr_eq(&turn.leader, &callers[expected]), "{expected}");
-        }
+        let callers = [2, 3, 1, 2, 1].map(|level| push(&mut queue, level, Owner::default()));
+        assert!(turns(&mut queue, &callers).eq([2, 4, 0, 3, 1]));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn owners_take_turns_within_a_level() {
+        let mut queue = Queue::new(20, None);
+        let [greedy, modest, third] = [(); 3].map(|()| Owner::new());
+        let mut callers: Vec<_> = [greedy, greedy, greedy, greedy, modest, third, modest]
+            .map(|owner| push(&mut queue, 1, owner))
+            .into();
+        // Of a level to itself, which goes before.
+        callers.push(push(&mut queue, 0, greedy));
+        let first: Vec<_> = turns(&mut queue, &callers).take(3).collect();
+        assert_eq!(first, [7, 0, 4]);
+        // Who had a turn and asks again waits for those who had none since, and so does who comes anew.
+        callers.push(push(&mut queue, 1, modest));
+        callers.push(push(&mut queue, 1, Owner::new()));
+        let rest: Vec<_> = turns(&mut queue, &callers).collect();
+        assert_eq!(rest, [5, 1, 6, 9, 2, 8, 3]);
+        assert!(queue.rounds.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_has_room_for_who_has_fewer() {
+        let mut queue = Queue::new(3, None);
+        let [greedy, modest] = [(); 2].map(|()| Owner::new());
+        let mut callers: Vec<_> = (0..3).map(|_| push(&mut queue, 1, greedy)).collect();
+        let refused = |queue: &mut Queue, level, owner| {
+            let pushed = queue.push(call(), arrival(level, owner));
+            pushed.err().map(|error| error.kind())
+        };
+        assert_eq!(refused(&mut queue, 1, greedy), Some(ErrorKind::Busy));
+        // Those of a level before its own keep their places.
+        assert_eq!(refused(&mut queue, 2, modest), Some(ErrorKind::Busy));
+        let pushed = queue.push(call(), arrival(1, modest));
+        let (waiting, displaced) = pushed.expect("a place");
+        displaced.expect("the last of the greedy one's").end();
+        match callers[2].sleep() {
+            Woken::Ended(Err(error)) => assert_eq!(error.kind(), ErrorKind::Busy),
+            _ => panic!("it waits no more"),
+        }
+        callers.push(waiting);
+        // It would have as many.
+        assert_eq!(refused(&mut queue, 1, modest), Some(ErrorKind::Busy));
+        assert!(turns(&mut queue, &callers).eq([0, 3, 1]));
     }
 
     #[test]
@@ -445,9 +587,9 @@ mod tests {
             max_delay: Duration::MAX,
         };
         let mut queue = Queue::new(8, Some(batching));
-        queue.push(call(), (Caller::Sleeps, 0)).expect("room");
+        push(&mut queue, 0, Owner::default());
         assert!(queue.take(Instant::now()).is_none(), "it waits for another");
-        queue.push(call(), (Caller::Sleeps, 0)).expect("room");
+        push(&mut queue, 0, Owner::default());
         assert_eq!(
             queue.take(Instant::now()).expect("full").batch.calls.len(),
             2

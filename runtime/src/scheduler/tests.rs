@@ -139,7 +139,7 @@ impl Session for HeldSession {
 }
 
 fn scheduler(held: &Arc<Held>, scheduling: &Scheduling) -> Arc<Scheduler> {
-    let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held.clone())));
+    let scheduler = Scheduler::new("m", "held", Arc::new(HeldGraph(held.clone())));
     Arc::new(
         scheduler
             .with(scheduling, Arc::default())
@@ -474,7 +474,7 @@ fn stops_at_any_moment_lose_no_turn() {
 #[test]
 fn a_model_that_mixes_rows_is_not_batched() {
     let held = held(Kind::MixesRows, 1);
-    let scheduler = Scheduler::new("held", Arc::new(HeldGraph(held)));
+    let scheduler = Scheduler::new("m", "held", Arc::new(HeldGraph(held)));
     let error = scheduler
         .with(&batches_of(4, Duration::ZERO), Arc::default())
         .err()

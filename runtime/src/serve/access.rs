@@ -177,9 +177,7 @@ where
         let trace_id = trace::id(&span, request.headers());
         let about = Arc::new(About {
             id: id.clone(),
-            subject: model_of(request.uri().path())
-                .map(OnceLock::from)
-                .unwrap_or_default(),
+            subject: OnceLock::new(),
             bytes_in: AtomicU64::default(),
         });
         let mut record = Record {
@@ -319,13 +317,6 @@ fn grpc_fault(headers: &HeaderMap) -> Option<GrpcFault> {
     }
 }
 
-/// The model that a path of the protocol names.
-fn model_of(path: &str) -> Option<Arc<str>> {
-    let rest = path.strip_prefix("/v2/models/")?;
-    let name = rest.split('/').next().filter(|name| !name.is_empty())?;
-    Some(clip(name).into())
-}
-
 /// The last of an answer over HTTP/2, in bytes, which is handed over when all before was taken: what was handed over whole is
 /// out of our hands. It is a copy and does not keep the memory of the rest.
 const LAST_PIECE: usize = 16 << 10;
@@ -406,14 +397,5 @@ mod tests {
             assert!(made.len() > 16, "{made}");
         }
         assert_ne!(of(None), of(None));
-    }
-
-    #[test]
-    fn a_model_is_known_by_its_path() {
-        assert_eq!(model_of("/v2/models/m/infer").as_deref(), Some("m"));
-        assert_eq!(model_of("/v2/models/m").as_deref(), Some("m"));
-        for other in ["/v2/models/", "/v2", "/guest"] {
-            assert_eq!(model_of(other), None, "{other}");
-        }
     }
 }

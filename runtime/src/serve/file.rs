@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use infer_core::{Device, Error, ErrorKind, LoadOptions, Performance, Precision, Result};
-use infer_models::{ModelRef, check_name, install::file_error};
+use infer_models::{ModelRef, check_name, install::file_error, looks_like_path};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::config::{DeviceChoice, DirGrant, Grants, HostGrant, Limits, Selection};
@@ -166,7 +166,8 @@ impl ServeFile {
         }
         for model in file.model.values_mut() {
             let path = folder.join(&model.reference);
-            if path.exists() {
+            // Of a path that is not there yet it may be made, see `lazy`.
+            if path.exists() || looks_like_path(&model.reference) {
                 model.reference = path.to_string_lossy().into_owned();
             }
         }

@@ -148,7 +148,7 @@ fn check_route(config: &GuestConfig) -> Result<()> {
             "a path that is not below `/v2`, which is the protocol's"
         }
         _ if route.contains(['?', '#']) => "a path without a query",
-        _ if route.parse::<Uri>().is_err() => "a path as it stands in a URL",
+        _ if !route.is_ascii() || route.parse::<Uri>().is_err() => "a path as it stands in a URL",
         _ => return Ok(()),
     };
     let message = format!(

@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::guest::Role;
 use crate::latency::{BOUNDS, Latencies};
 use crate::nn::usage::LIMITS;
 use crate::serve::State;
@@ -131,7 +132,8 @@ struct ModelStatus {
 #[derive(Serialize)]
 struct GuestStatus {
     name: String,
-    route: String,
+    /// None of one that is a model.
+    route: Option<String>,
     instances: usize,
     max_instances: usize,
     waiting: usize,
@@ -205,7 +207,7 @@ fn guest(guest: &ServedGuest) -> GuestStatus {
     let (config, requests, instances) = (&guest.config, &guest.requests, &guest.instances);
     GuestStatus {
         name: config.name.clone(),
-        route: config.route.clone(),
+        route: (guest.role() == Role::Http).then(|| config.route.clone()),
         instances: guest.admission.running(),
         max_instances: config.concurrency.get(),
         waiting: guest.admission.waiting(),

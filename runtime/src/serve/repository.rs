@@ -234,7 +234,8 @@ impl Repository {
     /// thread of a tokio runtime's that may.
     ///
     /// # Errors
-    /// `NotFound` for an unknown name; those of loading. A model that was ready stays so where the new one fails.
+    /// `NotFound` for an unknown name; those of loading. A model that was ready stays so where the new one fails, one that
+    /// was unloaded too.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
         let entry = self.entry(name)?;
         let _span = spans::load(name).entered();
@@ -253,8 +254,11 @@ impl Repository {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                if !matches!(before, Stage::Ready(_)) {
-                    entry.set(Stage::Failed(error.clone()));
+                match before {
+                    Stage::Ready(_) => {}
+                    // Somebody wanted it away, and nobody waits for it: the server is as ready as it was.
+                    Stage::Unloaded => entry.set(Stage::Unloaded),
+                    Stage::Loading | Stage::Failed(_) => entry.set(Stage::Failed(error.clone())),
                 }
                 Err(Error::new(error.kind(), error.report()))
             }

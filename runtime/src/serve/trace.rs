@@ -4,6 +4,7 @@
 //! Context) becomes a part of that. Spans are sent in batches by a thread of their own; what a collector does not take
 //! in time is dropped, so that a server never waits for one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -13,8 +14,9 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::Layer;
@@ -66,6 +68,10 @@ impl Traces {
             Some(_) => resource,
             None => resource.with_service_name(SERVICE),
         };
+        let exporter = Telling {
+            exporter,
+            failing: AtomicBool::new(false),
+        };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
             .with_batch_exporter(exporter)
@@ -91,6 +97,36 @@ impl Traces {
         if let Err(error) = self.provider.shutdown_with_timeout(time) {
             tracing::warn!("not all traces were sent: {error}");
         }
+    }
+}
+
+/// Says when a collector takes no spans, and when it does again.
+#[derive(Debug)]
+struct Telling {
+    exporter: SpanExporter,
+    failing: AtomicBool,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Telling {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exported = self.exporter.export(batch).await;
+        let failed_before = self.failing.swap(exported.is_err(), Ordering::Relaxed);
+        match &exported {
+            Err(error) if !failed_before => {
+                tracing::warn!("the collector takes no traces, which are lost: {error}");
+            }
+            Ok(()) if failed_before => tracing::info!("the collector takes traces again"),
+            Ok(()) | Err(_) => {}
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
     }
 }
 

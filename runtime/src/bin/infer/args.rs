@@ -177,6 +177,14 @@ pub(crate) struct LoadArgs {
     pub(crate) shapes: Vec<(String, Vec<usize>)>,
 }
 
+impl LoadArgs {
+    /// The largest number of callers at one time.
+    pub(crate) fn most_callers(&self) -> usize {
+        let callers = self.concurrency.0.iter().max();
+        callers.map_or(1, |callers| callers.get())
+    }
+}
+
 /// Whether calls of several callers are one run of the engine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Batching")]
@@ -191,6 +199,10 @@ pub(crate) struct BatchingArgs {
 }
 
 impl BatchingArgs {
+    pub(crate) fn is_on(&self) -> bool {
+        self.max_batch.is_some()
+    }
+
     pub(crate) fn scheduling(&self) -> Scheduling {
         Scheduling {
             batching: self.max_batch.map(|max_batch| Batching {
@@ -205,7 +217,10 @@ impl BatchingArgs {
 impl BenchArgs {
     pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
         Ok(Selection {
-            scheduling: self.batching.scheduling(),
+            scheduling: Scheduling {
+                queue: Scheduling::default().queue.max(self.load.most_callers()),
+                ..self.batching.scheduling()
+            },
             ..self.selection.selection()?
         })
     }

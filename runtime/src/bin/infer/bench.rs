@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::ProgressBar;
 use infer::bench::{self, Load, Measured};
-use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Model, Registry, Statistics};
+use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Model, Registry};
 use infer_core::{Device, Error, ErrorKind, Result};
 use infer_models::{ModelRef, ModelStore};
 use serde::Serialize;
@@ -28,17 +28,25 @@ const TITLES: [&str; 10] = [
 
 pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<Status> {
     let path = Path::new(&args.subject);
-    let document = match path.is_file() && is_guest(path)? {
+    let measured = match path.is_file() && is_guest(path)? {
         true => bench_guest(args, path),
         false => bench_model(args),
     };
-    let document = document.with_context(|| format!("cannot measure `{}`", args.subject))?;
-    match args.json {
-        true => output::print_json(&document)?,
-        false => output::print(&text(&document))?,
+    let failed = || format!("cannot measure `{}`", args.subject);
+    let (document, whole) = measured.with_context(failed)?;
+    // What was measured before something failed is told all the same.
+    if whole.is_ok() || !document.rows.is_empty() {
+        match args.json {
+            true => output::print_json(&document)?,
+            false => output::print(&text(&document))?,
+        }
     }
+    whole.with_context(failed)?;
     Ok(Status::Success)
 }
+
+/// What was measured, and whether that is all.
+type Measurement = (Document, anyhow::Result<()>);
 
 #[derive(Serialize)]
 struct Document {
@@ -86,7 +94,7 @@ impl ModelDocument {
     }
 }
 
-fn bench_model(args: &BenchArgs) -> anyhow::Result<Document> {
+fn bench_model(args: &BenchArgs) -> anyhow::Result<Measurement> {
     args.check_for_a_model()?;
     let backends = args.selection.backends()?;
     let (reference, selection): (ModelRef, _) = (args.subject.parse()?, args.selection()?);
@@ -96,38 +104,40 @@ fn bench_model(args: &BenchArgs) -> anyhow::Result<Document> {
     let mut registry = Registry::default();
     let model = infer::open_model(&backends, &files, &selection, &mut registry)?;
     let caller = bench::model_caller(&model, &args.load.shapes)?;
-    let rows = rows(args, Some(&model), |load, told| {
+    let models = [model.clone()];
+    let mut rows = Vec::new();
+    let whole = add_rows(&mut rows, args, &models, |load, told| {
         bench::measure(load, &caller, told)
-    })?;
-    Ok(Document {
-        subject: args.subject.clone(),
-        kind: "model",
-        models: vec![ModelDocument::of(&model)],
-        rows,
-    })
+    });
+    Ok((document(args, ("model", &models), rows), whole))
 }
 
-fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Document> {
+fn document(
+    args: &BenchArgs,
+    (kind, models): (&'static str, &[Arc<Model>]),
+    rows: Vec<Row>,
+) -> Document {
+    Document {
+        subject: args.subject.clone(),
+        kind,
+        models: models
+            .iter()
+            .map(|model| ModelDocument::of(model))
+            .collect(),
+        rows,
+    }
+}
+
+fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Measurement> {
     args.check_for_a_guest()?;
     let backends = Arc::new(args.selection.backends()?);
     let selection = args.selection()?;
     let device = run::granted_device(&backends, &selection)?;
     let models = (&args.models, &args.selection);
     let (registry, models) = run::open_models(models, &backends, &selection)?;
-    let models = models
-        .iter()
-        .map(|model| ModelDocument::of(model))
-        .collect();
-    let most = args
-        .load
-        .concurrency
-        .0
-        .iter()
-        .max()
-        .map_or(1, |most| most.get());
     let engine = Engine::new(&EngineConfig {
         fuel: args.limits.fuel.is_some(),
-        instances: Some(u32::try_from(most).unwrap_or(u32::MAX)),
+        instances: Some(u32::try_from(args.load.most_callers()).unwrap_or(u32::MAX)),
         ..EngineConfig::default()
     })?;
     let guest = run::prepare_guest(&engine, path, args.grants.allow_precompiled, None)?;
@@ -151,13 +161,11 @@ fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Document> {
         .build()
         .context("cannot start the runtime")?;
     let caller = || Ok(|| runtime.block_on(one.run()));
-    let rows = rows(args, None, |load, told| bench::measure(load, caller, told))?;
-    Ok(Document {
-        subject: args.subject.clone(),
-        kind: "guest",
-        models,
-        rows,
-    })
+    let mut rows = Vec::new();
+    let whole = add_rows(&mut rows, args, &models, |load, told| {
+        bench::measure(load, caller, told)
+    });
+    Ok((document(args, ("guest", &models), rows), whole))
 }
 
 /// A guest and what each new instance of it is given.
@@ -196,15 +204,15 @@ impl One {
     }
 }
 
-/// One row for each number of callers.
-fn rows(
+/// Adds one row for each number of callers.
+fn add_rows(
+    rows: &mut Vec<Row>,
     args: &BenchArgs,
-    model: Option<&Model>,
+    models: &[Arc<Model>],
     mut measure: impl FnMut(Load, (&(dyn Fn() + Sync), &mut dyn FnMut(f64))) -> Result<Measured>,
-) -> anyhow::Result<Vec<Row>> {
+) -> anyhow::Result<()> {
     let bar = output::progress_bar()?;
     bar.set_length(STEPS * args.load.concurrency.0.len() as u64);
-    let mut rows = Vec::new();
     for (index, &callers) in args.load.concurrency.0.iter().enumerate() {
         bar.set_message(format!("{callers} at one time"));
         let load = Load {
@@ -214,26 +222,36 @@ fn rows(
         };
         let before = OnceLock::new();
         let warmed = || {
-            before.get_or_init(|| model.map(Model::statistics));
+            before.get_or_init(|| calls_and_runs(models));
         };
-        let measured = measure(load, (&warmed, &mut |part| show(&bar, index, part)))?;
-        let batch = model
-            .zip(before.into_inner().flatten())
-            .filter(|_| args.batching.scheduling().batching.is_some())
-            .map(|(model, before)| mean_batch(&before, &model.statistics()));
-        rows.push(row(callers.get(), &measured, batch));
+        let measured = measure(load, (&warmed, &mut |part| show(&bar, index, part)));
+        let measured = measured.inspect_err(|_| bar.finish_and_clear())?;
+        let before = before.into_inner().filter(|_| args.batching.is_on());
+        let batch = before.map(|before| mean_batch(before, calls_and_runs(models)));
+        let row = row(callers.get(), &measured, batch);
+        let (rate, median) = (row.runs_per_second, row.p50_ms);
+        tracing::info!("{callers} at one time: {rate:.1} runs/s, p50 {median:.3} ms");
+        rows.push(row);
     }
     bar.finish_and_clear();
-    Ok(rows)
+    Ok(())
 }
 
 fn show(bar: &ProgressBar, index: usize, part: f64) {
     bar.set_position(STEPS * index as u64 + (STEPS as f64 * part) as u64);
 }
 
-fn mean_batch(before: &Statistics, after: &Statistics) -> f64 {
-    let runs = after.runs - before.runs;
-    (after.succeeded - before.succeeded) as f64 / runs.max(1) as f64
+/// Of all models together.
+fn calls_and_runs(models: &[Arc<Model>]) -> (u64, u64) {
+    let statistics = models.iter().map(|model| model.statistics());
+    statistics.fold((0, 0), |(calls, runs), now| {
+        (calls + now.succeeded, runs + now.runs)
+    })
+}
+
+fn mean_batch(before: (u64, u64), after: (u64, u64)) -> f64 {
+    let (calls, runs) = (after.0 - before.0, after.1 - before.1);
+    calls as f64 / runs.max(1) as f64
 }
 
 fn row(callers: usize, measured: &Measured, mean_batch: Option<f64>) -> Row {

@@ -179,9 +179,10 @@ pub(crate) fn statistics(entry: &Entry) -> ModelStatistics {
         inference_stats: InferenceStatistics {
             success: Counted::new(success, requests.succeeding()),
             fail: Counted::new(failures.sum(), requests.failing()),
-            queue: Counted::new(success, calls.queueing + requests.waiting()),
+            queue: Counted::new(calls.succeeded, calls.queueing + requests.waiting()),
             compute_input: Counted::new(success, requests.reading()),
-            compute_infer: Counted::new(success, calls.executing),
+            // Guests' calls are among these.
+            compute_infer: Counted::new(calls.run, calls.executing),
             compute_output: Counted::new(success, requests.writing()),
         },
     }

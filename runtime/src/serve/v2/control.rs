@@ -89,17 +89,22 @@ pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> 
 /// Changes a model, on a thread that may block.
 ///
 /// # Errors
-/// Those of loading, `NotFound` for a model that there is not, `Busy` where too many wait.
+/// `NotFound` for a model that there is not, `Busy` where too many wait, `RuntimeError` for one that cannot be loaded: what
+/// is wrong with its files is no fault of the request.
 pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
     tracing::info!(
         "model `{}`: {change:?} by a request",
         infer_core::clip(&model)
     );
+    state.repository.entry(&model)?;
     let (state, turn) = (state.clone(), state.changes.enter().await?);
     let work = move || {
         let _turn = turn;
         match change {
-            Change::Load => state.repository.load(&model),
+            Change::Load => state.repository.load(&model).map_err(|error| {
+                let message = format!("the model `{model}` cannot be loaded: {}", error.report());
+                Error::new(ErrorKind::RuntimeError, message)
+            }),
             Change::Unload => state.repository.unload(&model),
         }
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use infer_core::{Cancel, Error, ErrorKind, Result, Signature, Tensor, clip};
 
-use crate::scheduler::Asker;
+use crate::scheduler::{Asker, Owner};
 use crate::serve::State;
 use crate::serve::counters::Ending;
 use crate::serve::repository::{Entry, Ready};
@@ -76,6 +76,7 @@ pub(crate) async fn infer(
     let asker = Asker {
         cancel: &caller.0,
         priority: inference.priority,
+        owner: Owner::default(),
     };
     let outputs = ready.model.infer(engine, inference.inputs, asker).await?;
     let named = wanted.into_iter().map(|place| {

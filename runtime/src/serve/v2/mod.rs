@@ -28,6 +28,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::serve::State;
+use crate::serve::access;
 use crate::serve::repository::{Entry, Ready};
 use control::{Change, Denied};
 use rest::{json_response, refusal, to_json};
@@ -102,10 +103,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         state: &S,
     ) -> std::result::Result<Named, Response<Body>> {
         let named = Path::from_request_parts(parts, state).await;
-        named.map(|Path(named)| named).map_err(|_| {
+        let Path::<Named>(named) = named.map_err(|_| {
             let message = format!("expected a path of UTF-8, got `{}`", clip(parts.uri.path()));
             refusal(&Error::new(ErrorKind::InvalidArgument, message))
-        })
+        })?;
+        access::is_for(&named.model);
+        Ok(named)
     }
 }
 
