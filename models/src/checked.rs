@@ -3,22 +3,26 @@
 //!
 //! A file that was checked leaves a stamp, an empty file in a private folder of this user's. Its name is a digest of the
 //! expected digest and of what the file system says of the file: which it is, how long it is, and when it was changed
-//! last, which no program can set.
+//! last. Whoever may write a file may write it without a trace (through memory that is mapped), so only files that nobody
+//! but this user or root can write leave stamps.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use infer_core::Result;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use crate::digest;
-use crate::install::{open_private_folder, user_cache};
+use crate::install::{is_private, open_private_folder, user_cache};
+use crate::{digest, open_file};
 
 /// How long ago a file must have been changed to leave a stamp: another change within what a file system's clock
 /// distinguishes would not be seen. In seconds.
-const SETTLED: i64 = 2;
+const SETTLED: i128 = 2;
+
+/// The bits of a mode that let others write.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// With more stamps than this all are let go of: what is still used leaves one again.
 const MOST: usize = 4096;
@@ -32,34 +36,40 @@ pub(crate) struct Checked(Option<OwnedFd>);
 struct Stamp {
     name: String,
     /// In seconds since 1970.
-    changed: i64,
+    changed: i128,
 }
 
 impl Stamp {
-    /// None for what is no file: a folder's own times say nothing of the files in it.
-    fn of(path: &Path, expected: &str) -> Option<Stamp> {
-        let data = path.metadata().ok().filter(|data| data.is_file())?;
+    /// None for what is no file, since a folder's own times say nothing of the files in it, and for what others can write.
+    fn of(file: &File, expected: &str) -> Option<Stamp> {
+        let data = rustix::fs::fstat(file).ok()?;
+        let is_file = FileType::from_raw_mode(data.st_mode) == FileType::RegularFile;
+        let is_roots = data.st_uid == 0 && data.st_mode & OTHERS_WRITE == 0;
+        if !is_file || !(is_private(&data) || is_roots) {
+            return None;
+        }
         let numbers = [
-            i128::from(data.dev()),
-            data.ino().into(),
-            data.len().into(),
-            data.mtime().into(),
-            data.mtime_nsec().into(),
-            data.ctime().into(),
-            data.ctime_nsec().into(),
+            i128::from(data.st_dev),
+            data.st_ino.into(),
+            data.st_size.into(),
+            data.st_mtime.into(),
+            data.st_mtime_nsec.into(),
+            data.st_ctime.into(),
+            data.st_ctime_nsec.into(),
         ];
         let facts = numbers.iter().map(i128::to_string);
         let facts: Vec<String> = std::iter::once(expected.to_owned()).chain(facts).collect();
         Some(Stamp {
             name: digest::of_lines(&facts),
-            changed: data.ctime(),
+            changed: data.st_ctime.into(),
         })
     }
 
+    /// Whether another change would be seen.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seconds = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
-        self.changed.saturating_add(SETTLED) < seconds
+        let seconds = now.map_or(0, |now| now.as_secs().into());
+        self.changed + SETTLED < seconds
     }
 }
 
@@ -76,14 +86,20 @@ impl Checked {
 
     /// Fails as [`digest::check`] does, and reads the file only where it is not known to have this digest.
     pub(crate) fn check(&self, path: &Path, expected: &str, hint: &str) -> Result<()> {
-        let before = self.0.as_ref().and_then(|_| Stamp::of(path, expected));
+        if self.0.is_none() || path.is_dir() {
+            return digest::check(path, expected, hint);
+        }
+        let file = open_file(path)?;
+        let before = Stamp::of(&file, expected);
         if before.as_ref().is_some_and(|stamp| self.has(stamp)) {
             return Ok(());
         }
-        digest::check(path, expected, hint)?;
-        let stays =
-            |stamp: &Stamp| stamp.is_settled() && Stamp::of(path, expected).as_ref() == Some(stamp);
-        if let Some(stamp) = before.filter(stays) {
+        // What is settled before it is read cannot change while it is without another time.
+        let before = before.filter(Stamp::is_settled);
+        digest::compare((path, &digest::sha256_of(&file, path)?), expected, hint)?;
+        if let Some(stamp) =
+            before.filter(|stamp| Stamp::of(&file, expected).as_ref() == Some(stamp))
+        {
             self.leave(&stamp);
         }
         Ok(())
@@ -133,7 +149,8 @@ mod tests {
         let expected = digest::sha256(&model).unwrap();
         checked.check(&model, &expected, "").unwrap();
         assert_eq!(count(), 0, "it may still change without a trace");
-        while !Stamp::of(&model, &expected).unwrap().is_settled() {
+        let stamp = |digest: &str| Stamp::of(&File::open(&model).unwrap(), digest);
+        while !stamp(&expected).unwrap().is_settled() {
             std::thread::sleep(Duration::from_millis(100));
         }
         checked.check(&model, &expected, "").unwrap();
@@ -141,7 +158,7 @@ mod tests {
         // What is not read cannot be found to be wrong: a stamp of another digest, made by hand, is believed.
         let other = "0".repeat(64);
         checked.check(&model, &other, "").unwrap_err();
-        checked.leave(&Stamp::of(&model, &other).unwrap());
+        checked.leave(&stamp(&other).unwrap());
         checked.check(&model, &other, "").unwrap();
         // The same length, and the times that it had.
         let times = fs::metadata(&model).unwrap();
@@ -151,6 +168,11 @@ mod tests {
         for wrong in [&expected, &other] {
             checked.check(&model, wrong, "").unwrap_err();
         }
+        rustix::fs::chmod(&model, Mode::from_raw_mode(0o664)).unwrap();
+        assert!(
+            stamp(&expected).is_none(),
+            "others may write it without a trace"
+        );
     }
 
     #[test]

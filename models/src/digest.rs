@@ -16,7 +16,11 @@ const MOST_FILES: usize = 100_000;
 /// # Errors
 /// Those of the file system.
 pub fn sha256(path: &Path) -> Result<String> {
-    let mut file = open_file(path)?;
+    sha256_of(open_file(path)?, path)
+}
+
+/// The same of a file that is open at its beginning.
+pub(crate) fn sha256_of(mut file: impl Read, path: &Path) -> Result<String> {
     let (mut hasher, mut piece) = (Sha256::new(), vec![0; PIECE]);
     loop {
         let count = file
@@ -108,7 +112,11 @@ pub(crate) fn of_lines(lines: &[String]) -> String {
 /// # Errors
 /// `InvalidEncoding` for another digest, and those of the file system.
 pub fn check(path: &Path, expected: &str, hint: &str) -> Result<()> {
-    let got = of_path(path)?;
+    compare((path, &of_path(path)?), expected, hint)
+}
+
+/// Fails for a path whose digest is not the expected one.
+pub(crate) fn compare((path, got): (&Path, &str), expected: &str, hint: &str) -> Result<()> {
     if got.eq_ignore_ascii_case(expected) {
         return Ok(());
     }

@@ -12,9 +12,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-use common::{root, test_model};
-use infer::{Backends, EngineLibraries};
-use infer_core::testing::engine_is_there;
+use common::{onnxruntime_is_there, root, test_model};
 use serde_json::{Value, json};
 use server::{Answer, Server, send, wait_for};
 
@@ -25,12 +23,7 @@ const IDENTITIES: [&str; 14] = [
 
 /// A server of these tiny models, on an engine that has every dtype; none where the person said to skip that engine.
 fn serve(models: &[&str], more: &[&str]) -> Option<Server> {
-    let backends = Backends::of_machine(&EngineLibraries::default()).expect("the engines");
-    let engine = backends
-        .all()
-        .iter()
-        .find(|found| found.name() == "onnxruntime");
-    if !engine_is_there(engine.expect("a known engine").as_ref()) {
+    if !onnxruntime_is_there() {
         return None;
     }
     let mut args = vec!["--backend".to_owned(), "onnxruntime".to_owned()];

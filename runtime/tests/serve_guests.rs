@@ -8,7 +8,7 @@ mod server;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Abi, guest_path, root, test_model};
+use common::{Abi, guest_path, onnxruntime_is_there, root, test_model};
 use serde_json::{Value, json};
 use server::{Answer, Server, send, wait_for};
 
@@ -418,19 +418,23 @@ fn calls_of_guests_and_clients_become_batches() {
 
 #[test]
 fn a_guest_with_many_calls_does_not_keep_another_waiting() {
+    if !onnxruntime_is_there() {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("infer.toml");
     let (slow, guest) = (test_model("slow"), component("faults"));
     // Both guests are asked for the same work; the longer route is the other's.
     let text = format!(
-        "[model.slow]\nref = {:?}\nthreads = 1\n\n[guest.greedy]\nwasm = {guest:?}\nroute = \"/\"\n\n\
+        "[model.slow]\nref = {:?}\nbackend = \"onnxruntime\"\nthreads = 1\nstreams = 1\n\n\
+         [guest.greedy]\nwasm = {guest:?}\nroute = \"/\"\n\n\
          [guest.modest]\nwasm = {guest:?}\nroute = \"/compute/slow/x/01\"\n",
         slow.to_string_lossy()
     );
     std::fs::write(&file, text).expect("written");
     let server = Server::start(&["--config", &file.to_string_lossy()]);
     let one = 1f32.to_le_bytes();
-    let (many, answered) = (12, AtomicUsize::new(0));
+    let (many, answered) = (8, AtomicUsize::new(0));
     std::thread::scope(|threads| {
         for _ in 0..many {
             threads.spawn(|| {
@@ -440,7 +444,7 @@ fn a_guest_with_many_calls_does_not_keep_another_waiting() {
             });
         }
         wait_for("most of them wait", || {
-            value(&metrics(&server), "nv_inference_pending_request_count") > 8.0
+            value(&metrics(&server), "nv_inference_pending_request_count") > 5.0
         });
         let answer = server.post("/compute/slow/x/01", &one);
         let before = answered.load(Ordering::SeqCst);

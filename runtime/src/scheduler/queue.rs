@@ -24,6 +24,8 @@ pub(crate) struct Queue {
     entries: VecDeque<Entry>,
     /// The round of the last call that was taken, of each level at which calls wait.
     rounds: BTreeMap<u32, u64>,
+    /// How many calls wait, of each owner that has some.
+    owners: HashMap<Owner, usize>,
 }
 
 /// A call that comes.
@@ -67,6 +69,7 @@ impl Queue {
             batching,
             entries: VecDeque::new(),
             rounds: BTreeMap::new(),
+            owners: HashMap::new(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Queue {
             round: 1 + own.map(|entry| entry.round).next().unwrap_or(0).max(last),
             owner,
         };
+        *self.owners.entry(owner).or_default() += 1;
         let before = self
             .entries
             .iter()
@@ -131,25 +135,33 @@ impl Queue {
         Ok((waiting, displaced))
     }
 
-    /// Takes out the last call of whoever has most, if that is more than this owner would have, of this level or later ones.
+    /// Takes out a call of this level or a later one for an owner's: the last of whoever has most of all that would still have
+    /// as many as that owner.
     fn displace(&mut self, level: u32, owner: Owner) -> Option<Displaced> {
-        let mut counts: HashMap<Owner, usize> = HashMap::new();
-        for entry in &self.entries {
-            *counts.entry(entry.owner).or_default() += 1;
-        }
-        let own = counts.get(&owner).copied().unwrap_or(0);
-        let most = *counts.values().max()?;
-        if most <= own + 1 {
+        let own = self.owners.get(&owner).map_or(0, |own| *own);
+        let count = |owner: &Owner| self.owners.get(owner).map_or(0, |count| *count);
+        if self.owners.values().all(|count| *count <= own + 1) {
             return None;
         }
-        let leaves =
-            |entry: &Entry| entry.level >= level && counts.get(&entry.owner) == Some(&most);
-        let place = self.entries.iter().rposition(leaves)?;
+        let places = 0..self.entries.len();
+        let (_, place) = places
+            .rev()
+            .map(|place| (place, &self.entries[place]))
+            .take_while(|(_, entry)| entry.level >= level)
+            .map(|(place, entry)| (count(&entry.owner), place))
+            .max_by_key(|(count, place)| (*count, *place))
+            .filter(|(count, _)| *count > own + 1)?;
         self.take_out(place).map(Displaced)
     }
 
     fn take_out(&mut self, place: usize) -> Option<Entry> {
         let entry = self.entries.remove(place)?;
+        if let Some(count) = self.owners.get_mut(&entry.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&entry.owner);
+            }
+        }
         let waits = |other: &Entry| other.level == entry.level;
         if !self.entries.iter().any(waits) {
             self.rounds.remove(&entry.level);
@@ -552,7 +564,7 @@ mod tests {
         callers.push(push(&mut queue, 1, Owner::new()));
         let rest: Vec<_> = turns(&mut queue, &callers).collect();
         assert_eq!(rest, [5, 1, 6, 9, 2, 8, 3]);
-        assert!(queue.rounds.is_empty());
+        assert!(queue.rounds.is_empty() && queue.owners.is_empty());
     }
 
     #[test]
@@ -577,6 +589,16 @@ mod tests {
         callers.push(waiting);
         // It would have as many.
         assert_eq!(refused(&mut queue, 1, modest), Some(ErrorKind::Busy));
+        // Who has most of all may have it at an earlier level, and another one more than the newcomer.
+        let mut levels = Queue::new(5, None);
+        for owner in [greedy; 3] {
+            push(&mut levels, 1, owner);
+        }
+        let others: Vec<_> = (0..2).map(|_| push(&mut levels, 2, modest)).collect();
+        let pushed = levels.push(call(), arrival(2, Owner::new()));
+        let (_, displaced) = pushed.expect("a place");
+        displaced.expect("the last of the other's").end();
+        assert!(matches!(others[1].sleep(), Woken::Ended(Err(_))));
         assert!(turns(&mut queue, &callers).eq([0, 3, 1]));
     }
 

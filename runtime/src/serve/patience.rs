@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,12 +26,18 @@ struct Progress {
     /// When something of its answer was handed over or taken last, in nanoseconds from [`BEGINNING`]; 0 while nothing waits
     /// to be taken.
     last: AtomicU64,
+    /// Bytes that were handed over and not taken.
+    untaken: AtomicUsize,
 }
 
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A client may keep hundreds waiting, but not for hours.
 const MOST_TURNS: u32 = 10;
+
+/// How many bytes of answers a connection may hold that its client does not take, after we have done with them: as many as
+/// it may hold of requests.
+const MOST_LEFT: usize = 4 << 20;
 
 /// In nanoseconds from then, never 0.
 fn now() -> u64 {
@@ -74,6 +80,7 @@ impl Piece {
         let progress = PROGRESS.try_with(Arc::clone).ok();
         if let Some(progress) = &progress {
             progress.handed_over();
+            progress.untaken.fetch_add(bytes.len(), Ordering::Relaxed);
         }
         Piece { bytes, progress }
     }
@@ -92,6 +99,16 @@ impl Buf for Piece {
         self.bytes.advance(taken);
         if let Some(progress) = &self.progress {
             progress.taken();
+            progress.untaken.fetch_sub(taken, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            let left = self.bytes.len();
+            progress.untaken.fetch_sub(left, Ordering::Relaxed);
         }
     }
 }
@@ -119,11 +136,11 @@ impl PatientStreams {
         }
     }
 
-    /// Whether the client takes nothing of an answer that was handed over whole: a window that it has closed since then.
-    /// Nothing but the connection's end gives that back.
+    /// Whether the client takes nothing of answers that were handed over whole, of windows that it has closed since then, and
+    /// that is much: nothing but the connection's end gives it back, and others' answers may be on their way there.
     pub(crate) fn are_stuck(&self) -> bool {
         let waiting = self.waiting.load(Ordering::Relaxed);
-        self.left.are_older_than(self.patience, waiting)
+        self.left.older_than(self.patience, waiting) > MOST_LEFT
     }
 }
 
@@ -151,17 +168,19 @@ impl Left {
         left.all.push(Arc::downgrade(progress));
     }
 
-    /// Whether one of them has waited for longer than this for each that waits, so many others among them.
-    fn are_older_than(&self, patience: Duration, others: u32) -> bool {
+    /// Bytes of those that have waited for longer than this for each that waits, so many others among them.
+    fn older_than(&self, patience: Duration, others: u32) -> usize {
         let mut left = self.lock();
         left.all.retain(|progress| progress.strong_count() > 0);
         let all = u32::try_from(left.all.len()).unwrap_or(u32::MAX);
         let longest = patience * turns(all.saturating_add(others));
-        let mut last = left
-            .all
-            .iter()
-            .filter_map(|progress| progress.upgrade()?.last());
-        last.any(|last| last.elapsed() > longest)
+        let waiting = left.all.iter().filter_map(Weak::upgrade);
+        let is_old = |progress: &Arc<Progress>| {
+            let last = progress.last();
+            last.is_some_and(|last| last.elapsed() > longest)
+        };
+        let untaken = |progress: Arc<Progress>| progress.untaken.load(Ordering::Relaxed);
+        waiting.filter(is_old).map(untaken).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, LeftStreams> {
@@ -336,17 +355,22 @@ mod tests {
     async fn an_answer_that_was_handed_over_and_is_not_taken_is_seen() {
         let streams = PatientStreams::new(Duration::from_millis(1));
         let (given, mut pieces) = tokio::sync::mpsc::unbounded_channel();
-        for _ in 0..100 {
+        let hand_over = |bytes: usize| {
             let given = given.clone();
             streams.execute(async move {
-                let _ = given.send(Piece::handed_over("ab".into()));
+                let _ = given.send(Piece::handed_over(vec![0; bytes].into()));
                 nothing_to_hand_over();
             });
+        };
+        for _ in 0..100 {
+            hand_over(MOST_LEFT);
             pieces.recv().await.expect("a piece");
         }
+        hand_over(MOST_LEFT);
+        let _little = pieces.recv().await.expect("a piece");
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!streams.are_stuck(), "all was taken");
-        streams.execute(async move { drop(given.send(Piece::handed_over("ab".into()))) });
+        assert!(!streams.are_stuck(), "all but one were taken");
+        hand_over(2);
         let mut left = pieces.recv().await.expect("a piece");
         while !streams.are_stuck() {
             tokio::task::yield_now().await;
@@ -355,7 +379,7 @@ mod tests {
         while !streams.are_stuck() {
             tokio::task::yield_now().await;
         }
-        drop(left);
+        left.advance(1);
         assert!(!streams.are_stuck());
     }
 

@@ -241,7 +241,7 @@ impl Repository {
         let _span = spans::load(name).entered();
         let _changing = self.changing();
         let before = entry.stage();
-        if !matches!(before, Stage::Ready(_)) {
+        if matches!(before, Stage::Failed(_)) {
             entry.set(Stage::Loading);
         }
         match self.loaded(entry, &before) {
@@ -255,9 +255,8 @@ impl Repository {
             Err(error) => {
                 let error = Arc::new(error);
                 match before {
-                    Stage::Ready(_) => {}
-                    // Somebody wanted it away, and nobody waits for it: the server is as ready as it was.
-                    Stage::Unloaded => entry.set(Stage::Unloaded),
+                    // It is as it was, and the server as ready: one that somebody unloaded need not be there.
+                    Stage::Ready(_) | Stage::Unloaded => {}
                     Stage::Loading | Stage::Failed(_) => entry.set(Stage::Failed(error.clone())),
                 }
                 Err(Error::new(error.kind(), error.report()))

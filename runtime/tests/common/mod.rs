@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Model, Registry};
+use infer::{
+    Backends, End, Engine, EngineConfig, EngineLibraries, Guest, Instance, Model, Registry,
+};
 use infer_core::testing::{FakeBackend, engine_is_there};
 use infer_core::{Backend, Cancel, Encoding};
 use infer_models::{ModelRef, ModelStore};
@@ -15,6 +17,14 @@ use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
 /// How much of a guest's output is kept, in bytes.
 const OUTPUT: usize = 16 << 20;
+
+/// Whether ONNX Runtime is there; where it is not, the person must have said to skip it.
+pub fn onnxruntime_is_there() -> bool {
+    let backends = Backends::of_machine(&EngineLibraries::default()).expect("the engines");
+    let mut engines = backends.all().iter();
+    let engine = engines.find(|found| found.name() == "onnxruntime");
+    engine_is_there(engine.expect("a known engine").as_ref())
+}
 
 /// wasi-nn's two ABIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
