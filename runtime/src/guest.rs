@@ -98,6 +98,8 @@ pub struct Instance {
     pub stderr: Box<dyn StdoutStream + Sync>,
     /// What is dropped when the instance is gone for good: a permit, say. A thread that an engine keeps keeps it too.
     pub permit: Option<Box<dyn Any + Send>>,
+    /// The id of the request that it answers, for the log.
+    pub request_id: String,
 }
 
 impl Instance {
@@ -114,6 +116,7 @@ impl Instance {
             stdout: Box::new(tokio::io::empty()),
             stderr: Box::new(tokio::io::empty()),
             permit: None,
+            request_id: String::new(),
         }
     }
 }

@@ -140,6 +140,14 @@ fn a_fault_costs_one_request() {
         well(&server);
     }
     server.wait_for_log("ended before the body of its answer");
+    let mut cut = TcpStream::connect(&server.http).expect("it listens");
+    write!(cut, "GET /cut HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    let mut got = String::new();
+    cut.read_to_string(&mut got).expect("it ends");
+    assert!(
+        got.starts_with("HTTP/1.1 200") && got.contains("the first part"),
+        "{got}"
+    );
     assert_eq!(server.get("/status/204").text(), "");
     assert_eq!(
         server.get("/requests").text(),
@@ -618,10 +626,14 @@ impl Frames {
         let mut frames = Frames(stream);
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         frames.0.write_all(preface).expect("sent");
-        let (settings, no_window) = (4, [0, 4, 0, 0, 0, 0]);
+        let (settings, window_update, no_window) = (4, 8, [0, 4, 0, 0, 0, 0]);
         frames.send((settings, 0, 0, no_window.to_vec()));
-        // What the server takes counts from when it is told that it was heard.
-        while frames.next().0 != settings {}
+        // What the server takes counts from when it has said so, and of a stream from when it is told that it was heard.
+        let mut awaited = vec![settings, window_update];
+        while !awaited.is_empty() {
+            let kind = frames.next().0;
+            awaited.retain(|awaited| *awaited != kind);
+        }
         let heard = 1;
         frames.send((settings, heard, 0, Vec::new()));
         frames

@@ -13,14 +13,17 @@ type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Ended),
 /// What one instance may send requests to.
 pub(crate) struct Outgoing {
     guest: String,
+    request: String,
     any: bool,
     hosts: Vec<HostGrant>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(guest: &str, grants: &Grants) -> Outgoing {
+    /// For a guest of this name that answers a request of this id.
+    pub(crate) fn new((guest, request): (&str, String), grants: &Grants) -> Outgoing {
         Outgoing {
             guest: guest.to_owned(),
+            request,
             any: grants.network,
             hosts: grants.outgoing.clone(),
         }
@@ -63,6 +66,7 @@ impl WasiHttpHooks for Outgoing {
             let host = request.uri().authority().map_or("", Authority::as_str);
             tracing::warn!(
                 guest = self.guest,
+                request_id = self.request,
                 "a guest was refused a request to `{}`, which it was not granted (--net, `outgoing`)",
                 clip(host)
             );
@@ -97,6 +101,7 @@ mod tests {
         ];
         let outgoing = Outgoing {
             guest: String::new(),
+            request: String::new(),
             any: false,
             hosts,
         };

@@ -241,7 +241,8 @@ impl Guest {
             .stderr(instance.stderr)
             .build_p1();
         let (limits, name) = (instance.limits, instance.args.first());
-        let outgoing = Outgoing::new(name.map_or("", String::as_str), &instance.grants);
+        let name = name.map_or("", String::as_str);
+        let outgoing = Outgoing::new((name, instance.request_id), &instance.grants);
         let nn = NnState {
             registry: instance.registry,
             backends: instance.backends,

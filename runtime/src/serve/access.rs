@@ -207,6 +207,7 @@ where
                 record,
                 in_pieces,
                 rest: Bytes::new(),
+                cut: None,
             }))
         };
         Box::pin(CURRENT.scope(about, answering.instrument(span)))
@@ -322,15 +323,17 @@ fn grpc_fault(headers: &HeaderMap) -> Option<GrpcFault> {
 const LAST_PIECE: usize = 16 << 10;
 
 /// A response's body; the request ends with it.
-pub(crate) struct Watching<B> {
+pub(crate) struct Watching<B: http_body::Body> {
     body: B,
     record: Record,
     in_pieces: bool,
     /// What is left of the frame of which a piece was handed over.
     rest: Bytes,
+    /// Why the body ends before it is whole, once what was before that is on its way.
+    cut: Option<B::Error>,
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
+impl<B: http_body::Body<Data = Bytes, Error: Unpin> + Unpin> http_body::Body for Watching<B> {
     type Data = Piece;
     type Error = B::Error;
 
@@ -338,12 +341,21 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Watching<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+        if let Some(error) = self.cut.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = match std::mem::take(&mut self.rest) {
             rest if rest.is_empty() => Pin::new(&mut self.body).poll_frame(context),
             rest => Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&rest))))),
         };
         if !matches!(polled, Poll::Ready(Some(Ok(_)))) {
             patience::nothing_to_hand_over();
+        }
+        if let Poll::Ready(Some(Err(error))) = polled {
+            // hyper would close the connection with what it has not sent yet; waiting has it send that.
+            self.cut = Some(error);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         polled.map_ok(|frame| {
             if let Some(trailers) = frame.trailers_ref() {

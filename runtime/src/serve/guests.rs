@@ -405,7 +405,8 @@ impl ServedGuest {
         watching.stop = None;
         answer?.map_err(|error| match error.kind() {
             ErrorKind::RuntimeError => {
-                tracing::warn!(guest = name, "{}", error.report());
+                let id = RequestId::current();
+                tracing::warn!(guest = name, request_id = id.as_str(), "{}", error.report());
                 let message = format!("the guest `{name}`: {error}");
                 Error::new(ErrorKind::RuntimeError, message)
             }
@@ -479,6 +480,7 @@ impl ServedGuest {
         instance.stdout = Box::new(LogStream::new(&config.name, &id, "stdout"));
         instance.stderr = Box::new(LogStream::new(&config.name, &id, "stderr"));
         instance.permit = Some(Box::new(permit));
+        instance.request_id = id.as_str().to_owned();
         instance
     }
 

@@ -44,6 +44,14 @@ pub(crate) fn make(
 
 fn check_names(signature: &Signature, shapes: &[(String, Vec<usize>)]) -> Result<()> {
     let inputs = &signature.inputs;
+    let mut names = shapes.iter().map(|(name, _)| name).enumerate();
+    if let Some((_, name)) = names.find(|(before, name)| {
+        let mut earlier = shapes[..*before].iter();
+        earlier.any(|(earlier, _)| earlier == *name)
+    }) {
+        let message = format!("input `{}` is given two shapes: expected one", clip(name));
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let unknown = |name: &&String| inputs.iter().all(|input| input.name != **name);
     let Some(name) = shapes.iter().map(|(name, _)| name).find(unknown) else {
         return Ok(());
@@ -182,6 +190,9 @@ mod tests {
         let made = shapes(&[]);
         assert_eq!(made, Ok(vec![vec![1, 3], vec![]]));
         assert_eq!(shapes(&[("a", &[8, 3])]), Ok(vec![vec![8, 3], vec![]]));
+        let twice = shapes(&[("a", &[8, 3]), ("a", &[9, 3])]);
+        let two = "input `a` is given two shapes: expected one";
+        assert_eq!(twice, Err(two.to_owned()));
         let wrong: [(&str, &[usize], &str); 4] = [
             (
                 "c",

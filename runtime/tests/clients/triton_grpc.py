@@ -81,6 +81,9 @@ def more_checks(side):
         other = messages.ModelInferRequest(model_name="identity-f32")
         other.inputs.add(name="x", datatype="FP32", shape=[1]).contents.int_contents.append(1)
         fails("invalid", other, "`x`")
+        several = request("identity-f32", ("x", "FP32", [1], [1.0]))
+        several.inputs[0].contents.fp64_contents.append(2)
+        fails("invalid", several, "several fields")
         fails("not found", request("", floats(1)), "no model is named ``")
         shared = request("identity-f32", ("x", "FP32", [1], None))
         shared.inputs[0].parameters["shared_memory_region"].string_param = "region"

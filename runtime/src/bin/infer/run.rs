@@ -227,6 +227,7 @@ fn instance(
         stdout: Box::new(Stdout),
         stderr: Box::new(tokio::io::stderr()),
         permit: None,
+        request_id: String::new(),
     })
 }
 

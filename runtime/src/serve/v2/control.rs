@@ -6,6 +6,7 @@ use infer_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
 use crate::serve::State;
+use crate::serve::access::RequestId;
 use crate::serve::config::ModelControl;
 
 /// What is done to a model.
@@ -93,6 +94,7 @@ pub(crate) fn check_parameters<'a>(mut names: impl Iterator<Item = &'a str>) -> 
 /// is wrong with its files is no fault of the request.
 pub(crate) async fn change(state: &Arc<State>, model: String, change: Change) -> Result<()> {
     tracing::info!(
+        request_id = RequestId::current().as_str(),
         "model `{}`: {change:?} by a request",
         infer_core::clip(&model)
     );

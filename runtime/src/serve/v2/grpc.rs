@@ -406,17 +406,21 @@ fn elements(request: &ModelInferRequest) -> usize {
         .inputs
         .iter()
         .filter_map(|input| input.contents.as_ref());
-    let elements = contents.map(|contents| {
-        contents.bool_contents.len()
-            + contents.int_contents.len()
-            + contents.int64_contents.len()
-            + contents.uint_contents.len()
-            + contents.uint64_contents.len()
-            + contents.fp32_contents.len()
-            + contents.fp64_contents.len()
-            + contents.bytes_contents.len()
-    });
-    elements.sum()
+    contents.flat_map(lengths).sum()
+}
+
+/// How many elements each field of typed contents has.
+fn lengths(contents: &InferTensorContents) -> [usize; 8] {
+    [
+        contents.bool_contents.len(),
+        contents.int_contents.len(),
+        contents.int64_contents.len(),
+        contents.uint_contents.len(),
+        contents.uint64_contents.len(),
+        contents.fp32_contents.len(),
+        contents.fp64_contents.len(),
+        contents.bytes_contents.len(),
+    ]
 }
 
 /// How long the client waits, as gRPC has it: digits and a unit.
@@ -548,6 +552,12 @@ fn typed(dtype: Dtype, contents: &InferTensorContents) -> Result<Bytes> {
             })?;
             bytes!(narrowed)
         }};
+    }
+    let filled = lengths(contents).into_iter().filter(|length| *length > 0);
+    if filled.count() > 1 {
+        return Err(invalid(
+            "expected `contents` in the field of their datatype, got several fields",
+        ));
     }
     match dtype {
         Dtype::Bool => Ok(contents

@@ -295,7 +295,7 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
         match self.elements.dtype {
             Dtype::F32 if single.is_finite() => self.elements.add(&single.to_le_bytes()),
             Dtype::F64 => self.elements.add(&value.to_le_bytes()),
-            _ => Err(self.elements.no(value)),
+            _ => Err(self.elements.no(format_args!("{value:?}"))),
         }
     }
 
@@ -366,6 +366,7 @@ mod tests {
             (Dtype::U8, "[256,0]", "256 is no UINT8"),
             (Dtype::U64, "[-1,0]", "-1 is no UINT64"),
             (Dtype::I32, "[1.5,0]", "1.5 is no INT32"),
+            (Dtype::I32, "[1.0,0]", "1.0 is no INT32"),
             (Dtype::F32, "[1e39,0]", "is no FP32"),
             (Dtype::F32, "[\"1\",0]", "a text is no FP32"),
             (Dtype::Bool, "[1,0]", "1 is no BOOL"),
