@@ -372,7 +372,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Unpin> + Unpin> http_body::Body for
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.cut.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

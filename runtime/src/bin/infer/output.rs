@@ -128,7 +128,7 @@ pub(crate) fn progress_bar() -> anyhow::Result<ProgressBar> {
     if !io::stderr().is_terminal() {
         return Ok(ProgressBar::hidden());
     }
-    let style = ProgressStyle::with_template("{msg:40} {bar:30} {percent:>3}%")?;
+    let style = ProgressStyle::with_template("{wide_msg} {bar:20} {percent:>3}%")?;
     Ok(ProgressBar::new(1).with_style(style))
 }
 
