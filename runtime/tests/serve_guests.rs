@@ -254,7 +254,7 @@ fn guests_are_replaced_by_what_their_files_are_now() {
     // What is no such guest leaves the one that is there.
     put(&model, "hello");
     let answer = load();
-    assert_eq!(answer.status, 501, "{}", answer.text());
+    assert_eq!(answer.status, 500, "{}", answer.text());
     let expected = "is a command now: expected one that is a model, as before";
     assert!(answer.text().contains(expected), "{}", answer.text());
     assert_eq!(first_input(), "do");
