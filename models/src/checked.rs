@@ -14,15 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use infer_core::Result;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use crate::install::{is_private, open_private_folder, user_cache};
+use crate::private::{is_users_or_roots, open_private_folder, user_cache};
 use crate::{digest, open_file};
 
 /// How long ago a file must have been changed to leave a stamp: another change within what a file system's clock
 /// distinguishes would not be seen. In seconds.
 const SETTLED: i128 = 2;
-
-/// The bits of a mode that let others write.
-const OTHERS_WRITE: u32 = 0o022;
 
 /// With more stamps than this all are let go of: what is still used leaves one again.
 const MOST: usize = 4096;
@@ -44,8 +41,7 @@ impl Stamp {
     fn of(file: &File, expected: &str) -> Option<Stamp> {
         let data = rustix::fs::fstat(file).ok()?;
         let is_file = FileType::from_raw_mode(data.st_mode) == FileType::RegularFile;
-        let is_roots = data.st_uid == 0 && data.st_mode & OTHERS_WRITE == 0;
-        if !is_file || !(is_private(&data) || is_roots) {
+        if !is_file || !is_users_or_roots(&data) {
             return None;
         }
         let numbers = [

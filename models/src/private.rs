@@ -64,7 +64,17 @@ pub fn open_private_folder(path: &Path) -> Result<OwnedFd> {
 
 /// Whether a file or folder is this user's, and nobody else can write it.
 pub fn is_private(data: &Stat) -> bool {
-    data.st_uid == rustix::process::geteuid().as_raw() && data.st_mode & 0o022 == 0
+    data.st_uid == rustix::process::geteuid().as_raw() && is_closed(data)
+}
+
+/// Whether nobody but this user and root can write a file.
+pub(crate) fn is_users_or_roots(data: &Stat) -> bool {
+    is_private(data) || data.st_uid == 0 && is_closed(data)
+}
+
+/// Whether nobody but its owner can write it.
+fn is_closed(data: &Stat) -> bool {
+    data.st_mode & 0o022 == 0
 }
 
 fn not_private(path: &Path, got: &str) -> Error {

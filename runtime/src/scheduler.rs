@@ -2,8 +2,8 @@
 //!
 //! A call runs on its caller's own thread, which the engine may block for long; for callers that must not block see
 //! `elsewhere`. Where all sessions are in use it waits its turn: within its priority guests take turns, and of one guest's
-//! calls who came first goes first; whoever ends a run hands its turn to the call that is first. With batching on, whoever gets a turn takes the calls that wait and fit
-//! together, its own among them, and runs them as one. The queue is bounded.
+//! calls who came first goes first; whoever ends a run hands its turn to the call that is first. With batching on, whoever
+//! gets a turn takes the calls that wait and fit together, its own among them, and runs them as one. The queue is bounded.
 
 mod costs;
 mod elsewhere;
