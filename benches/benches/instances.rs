@@ -1,4 +1,4 @@
-//! What a new instance costs in a running process: infer beside bare wasmtime, both with a pool.
+//! What a new instance costs in a running process: infer by both ABIs, beside bare wasmtime for components, all with a pool.
 //!
 //! Bare wasmtime has the same WASI, the same limits of time and no wasi-nn: a store, an instance on the caller's
 //! thread, its run, and the end of all of it. infer does that by `Guest::run_here`, and by `Guest::run`, which has
@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use infer::{Backends, End, Engine, EngineConfig, Guest, Instance, Registry};
 use tokio::runtime::Runtime;
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -26,6 +27,9 @@ const NOTHING: &str = r#"
         (func $run (result (result)) (canon lift (core func $instance "run")))
         (instance $command (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+
+/// A module that does nothing.
+const NOTHING_PREVIEW1: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
 /// Instances that the pools are made for.
 const INSTANCES: u32 = 100;
@@ -128,17 +132,30 @@ impl Ours {
     }
 }
 
-fn compare(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
+fn components(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
     let runtime = Runtime::new().expect("a runtime");
-    let (bare, ours) = (Bare::new(bytes).expect("a valid guest"), Ours::new(bytes));
-    let deadline = Some(Duration::from_secs(10));
-    let mut group = criterion.benchmark_group(name);
+    let bare = Bare::new(bytes).expect("a valid guest");
+    let mut group = criterion.benchmark_group(format!("{name}, component"));
     group.bench_function("bare wasmtime, instantiate and drop", |bencher| {
         bencher.iter(|| runtime.block_on(bare.instantiate()));
     });
     group.bench_function("bare wasmtime, run and drop", |bencher| {
         bencher.iter(|| runtime.block_on(bare.run()));
     });
+    measure(group, bytes);
+}
+
+fn modules(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
+    measure(
+        criterion.benchmark_group(format!("{name}, preview1")),
+        bytes,
+    );
+}
+
+fn measure(mut group: BenchmarkGroup<'_, WallTime>, bytes: &[u8]) {
+    let runtime = Runtime::new().expect("a runtime");
+    let ours = Ours::new(bytes);
+    let deadline = Some(Duration::from_secs(10));
     group.bench_function("infer, run here and drop", |bencher| {
         bencher.iter(|| runtime.block_on(ours.run_here(None)));
     });
@@ -158,15 +175,16 @@ fn compare(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
 }
 
 fn instances(criterion: &mut Criterion) {
-    compare(
-        criterion,
-        "nothing",
-        &wat::parse_str(NOTHING).expect("valid text"),
-    );
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let hello = root.join("guest-examples/target/wasm32-wasip2/release/hello.wasm");
-    let hello = std::fs::read(hello).expect("guest-examples/build was run");
-    compare(criterion, "hello", &hello);
+    let hello = |target: &str| {
+        let path = format!("guest-examples/target/{target}/release/hello.wasm");
+        std::fs::read(root.join(path)).expect("guest-examples/build was run")
+    };
+    let text = |text: &str| wat::parse_str(text).expect("valid text");
+    components(criterion, "nothing", &text(NOTHING));
+    components(criterion, "hello", &hello("wasm32-wasip2"));
+    modules(criterion, "nothing", &text(NOTHING_PREVIEW1));
+    modules(criterion, "hello", &hello("wasm32-wasip1"));
 }
 
 criterion_group!(benches, instances);

@@ -238,7 +238,7 @@ def bundle(folder, name, command, files):
     return path
 
 
-PAGE = """<!-- Written by scripts/bench --containers; no figure is typed by hand. -->
+PAGE = """<!-- Written by scripts/bench --containers; the figures are those of one run. -->
 # Beside a container
 
 The job is that of the guest `worker`: read an order, run a model by ONNX Runtime, answer. The container does it by

@@ -63,6 +63,22 @@ def part(group, title):
     return find
 
 
+def live(abi):
+    """What a further live instance takes beside its tensors on ONNX Runtime, in KiB."""
+
+    def find(results):
+        for row in (results.get("parts") or {}).get("live", []):
+            if (row["engine"], row["abi"]) == ("onnxruntime", abi):
+                return row["kibibytes"] - row["tensors"]
+        return None
+
+    return find
+
+
+def kibibytes(value):
+    return "%d KiB" % value
+
+
 def slower_than_python(work):
     found = call(work, "python", "ratio")
 
@@ -94,11 +110,19 @@ def goals():
                  start("infer-squeezenet-" + abi, "ratio"), times),
             Goal("process, `hello`, %s" % abi, 8e6, "8.0 ms", start("infer-hello-" + abi, "nanoseconds"), milliseconds),
         ]  # fmt: skip
-    found.append(
-        Goal("a new instance of `hello`, component: run and drop", 25_000, "25.00 µs",
-             part("hello", "infer, run here and drop"), microseconds)
-    )  # fmt: skip
-    for work, title in (("squeezenet", "SqueezeNet 1.0"), ("efficientnet-lite0", "EfficientNet-lite0"), ("resnet50", "ResNet-50")):
+    for abi in ABIS:
+        found += [
+            Goal("a new instance of a guest that does nothing, %s: run and drop" % abi, 6_000, "6.00 µs",
+                 part("nothing, " + abi, "infer, run here and drop"), microseconds),
+            Goal("a new instance of `hello`, %s: run and drop" % abi, 25_000, "25.00 µs",
+                 part("hello, " + abi, "infer, run here and drop"), microseconds),
+            Goal("a further live instance on ONNX Runtime, %s: beside its tensors" % abi, 1024, "1024 KiB",
+                 live(abi), kibibytes),
+        ]  # fmt: skip
+    for work, title in (
+        ("identity-4", "4 B"), ("identity-602112", "602,112 B"), ("identity-24000000", "24,000,000 B"),
+        ("squeezenet", "SqueezeNet 1.0"), ("efficientnet-lite0", "EfficientNet-lite0"), ("resnet50", "ResNet-50"),
+    ):  # fmt: skip
         found.append(
             Goal("%s: the native side over its Python twin" % title, 1.05, "+5.0 %", slower_than_python(work), percent)
         )

@@ -110,6 +110,12 @@ def parts_tables(result):
     tables = [
         "### The guest `%s`\n%s" % (group, markdown(("part", "time"), rows)) for group, rows in groups.items()
     ]
+    rows = [
+        (row["engine"], row["abi"], "%d KiB" % row["kibibytes"], "%d KiB" % row["tensors"]) for row in result.get("live", ())
+    ]
+    if rows:
+        heads = ("engine", "ABI", "a further live instance", "of that its tensors")
+        tables.append("### A thousand live instances of one model\n" + markdown(heads, rows))
     return "\n\n".join(tables)
 
 

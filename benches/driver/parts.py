@@ -1,8 +1,9 @@
-"""Runs criterion's measurements of the parts of one process, and reads what it keeps of them."""
+"""Measures parts of one process: by criterion, of which it reads what is kept, and by the soak of live instances."""
 
 import glob
 import json
 import os
+import re
 import subprocess
 
 from settings import Failure
@@ -14,19 +15,51 @@ FOLDER, BENCHMARK = "target/criterion", "instances"
 QUICK = ("--warm-up-time", "0.5", "--measurement-time", "1", "--sample-size", "20")
 
 
+#: The packages, together: one alone has fewer features, and would be compiled once more.
+PACKAGES = ("--quiet", "-p", "infer", "-p", "infer-benches", "--locked")
+#: What the soak says of one engine and ABI.
+LIVE = re.compile(r"^(\S+) on (\w+), (\w+), pool .*: (\d+) KiB for each further instance, tensors of (\d+) KiB included$", re.M)
+
+
 def measure(environment, quick):
     """The result of every function of the benchmark, by its group; nothing where there is no such benchmark."""
     if not os.path.exists("benches/benches/%s.rs" % BENCHMARK):
         return None
-    command = ["cargo", "bench", "--quiet", "-p", "infer", "-p", "infer-benches", "--bench", BENCHMARK, "--locked", "--", "--noplot"]
+    command = ["cargo", "bench", *PACKAGES, "--bench", BENCHMARK, "--", "--noplot"]
     before = set(found())
     stamps = {path: os.stat(path).st_mtime_ns for path in before}
-    try:
-        subprocess.run(command + list(QUICK if quick else ()), check=True, env=environment, stdout=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Failure("cannot run `%s`: %s" % (" ".join(command), error)) from error
+    run(command + list(QUICK if quick else ()), environment)
     fresh = [path for path in found() if stamps.get(path) != os.stat(path).st_mtime_ns]
-    return {"rows": [row(path) for path in sorted(fresh, key=os.path.getmtime)]}
+    rows = [row(path) for path in sorted(fresh, key=os.path.getmtime)]
+    return {"rows": rows, "live": live(environment)}
+
+
+def run(command, environment):
+    """What the command prints to its standard error."""
+    try:
+        done = subprocess.run(
+            command, check=True, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or "").strip().rpartition("\n")[2]
+        raise Failure("cannot run `%s`: %s; %s" % (" ".join(command), error, said)) from error
+    return done.stderr
+
+
+def live(environment):
+    """What a further live instance of a model takes, by engine and ABI."""
+    said = run(["cargo", "test", "--release", *PACKAGES, "--test", "soak", "--", "--nocapture"], environment)
+    found = lives(said)
+    if not found:
+        raise Failure("expected the test `soak` to say what a further instance takes, got `%s`" % said.strip())
+    return found
+
+
+def lives(said):
+    return [
+        {"model": model, "engine": engine, "abi": abi.lower(), "kibibytes": int(kibibytes), "tensors": int(tensors)}
+        for model, engine, abi, kibibytes, tensors in LIVE.findall(said)
+    ]
 
 
 def found():

@@ -11,6 +11,7 @@ import bench  # noqa: E402
 import calls  # noqa: E402
 import goals  # noqa: E402
 import page  # noqa: E402
+import parts  # noqa: E402
 import processes  # noqa: E402
 import serving  # noqa: E402
 import serving_goals  # noqa: E402
@@ -20,6 +21,15 @@ from servers import servers  # noqa: E402
 from settings import Failure, Places  # noqa: E402
 from sides import sides  # noqa: E402
 from stats import per_round, percentile, spread  # noqa: E402
+
+
+#: As `runtime/tests/soak.rs` writes them, among other lines.
+SOAK = """
+running 1 test
+magika on tract, Component, pool None: 300 KiB for each further instance, tensors of 2 KiB included
+magika on onnxruntime, Component, pool None: 120 KiB for each further instance, tensors of 2 KiB included
+magika on onnxruntime, Preview1, pool Some(1000): 130 KiB for each further instance, tensors of 2 KiB included
+"""
 
 
 def same(got, expected):
@@ -83,7 +93,10 @@ def made_up(all_works):
         "rounds": 3,
         "calls": [fake_calls(work, 3) for work in all_works],
         "processes": {"rounds": 3, "groups": processes.GROUPS, "rows": rows},
-        "parts": {"rows": [{"group": "hello", "title": "infer, run here and drop", "nanoseconds": spread([26_000])}]},
+        "parts": {
+            "rows": [{"group": "hello, component", "title": "infer, run here and drop", "nanoseconds": spread([26_000])}],
+            "live": parts.lives(SOAK),
+        },
     }
 
 
@@ -94,6 +107,7 @@ def pages(results):
     same(found["602,112 B in and out, component: over native, in copies of both"][1], "yes")
     same(found["process, `hello`, component"], ("8.0 ms", "yes"))
     same(found["a new instance of `hello`, component: run and drop"], ("26.00 µs", "**no**"))
+    same(found["a further live instance on ONNX Runtime, component: beside its tensors"], ("118 KiB", "yes"))
     files = page.written(results)
     same(sorted(files), ["performance.md"] + ["performance/%s.svg" % name for name in ("calls", "networks", "processes")])
     text = files.pop("performance.md")

@@ -48,10 +48,22 @@ def identity(element_type):
     return onnx.model("identity", [x], [y], [onnx.node("Identity", ["x"], ["y"])])
 
 
+def negate():
+    """x[N] -> y[N], negated: what takes the place of `identity-f32` and can be told from it."""
+    x, y = (info(name, "N") for name in "xy")
+    return onnx.model("negate", [x], [y], [onnx.node("Neg", ["x"], ["y"])])
+
+
 def add():
     """a[2, 3], b[2, 3] -> sum[2, 3]: two inputs."""
     node = onnx.node("Add", ["a", "b"], ["sum"])
     return onnx.model("add", [info("a", 2, 3), info("b", 2, 3)], [info("sum", 2, 3)], [node])
+
+
+def quotient():
+    """a[N], b[N] -> y[N] in i32: processors refuse to divide some."""
+    a, b, y = (onnx.value_info(name, onnx.INT32, ["N"]) for name in "aby")
+    return onnx.model("quotient", [a, b], [y], [onnx.node("Div", ["a", "b"], ["y"])])
 
 
 def several():
@@ -252,7 +264,7 @@ def external():
 def all_models():
     models = {"identity-" + name: identity(element_type) for name, element_type in DTYPES.items()}
     makers = (
-        add, several, scalar, empty_ok, two_d, batch, shared, pick, network, slow, unknown_op, wrong_declared_shape,
+        negate, add, quotient, several, scalar, empty_ok, two_d, batch, shared, pick, network, slow, unknown_op, wrong_declared_shape,
         external, gemm_f16, matmul_f16, rate, pixels, three, state, beside,
         split, argmax,
     )

@@ -213,7 +213,7 @@ impl Scheduler {
             Start::Refused(error) => (Err(error), Instant::now()),
         };
         let (failure, took) = (result.as_ref().err().map(Error::kind), ended - since);
-        self.counters.ended(failure, took);
+        self.counters.ended(failure, (took, asker.owner));
         (result, took)
     }
 

@@ -1,9 +1,11 @@
 //! Functions of WASI that are not as wasmtime has them: what a guest hands over is bounded, where it would be kept as it is,
-//! and what it is told of the host is no more than its business.
+//! what it is told of the host is no more than its business, and what it reads is copied once, from where it came to.
 
-use wasmtime::component::{Linker, LinkerInstance, Resource};
+use bytes::Bytes;
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable};
 use wasmtime_wasi::WasiView;
-use wasmtime_wasi::p2::IoError;
+use wasmtime_wasi::p2::bindings::io::streams::StreamError;
+use wasmtime_wasi::p2::{DynInputStream, IoError, StreamError as Unread};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     HostOutgoingRequest as Requests, HostOutgoingResponse as Responses, Method,
@@ -14,6 +16,7 @@ use crate::host::Host;
 
 const HTTP: &str = "wasi:http/types@0.2.12";
 const ERROR: &str = "wasi:io/error@0.2.12";
+const STREAMS: &str = "wasi:io/streams@0.2.12";
 
 /// The longest method, authority and path of a request, in bytes.
 const LONGEST_METHOD: usize = 64;
@@ -23,10 +26,14 @@ const LONGEST_PATH: usize = 64 << 10;
 /// A function of a request that takes a text and may refuse it.
 type Refusing = wasmtime::Result<Result<(), ()>>;
 
+/// What a guest reads; wasmtime's own functions make a list of the bytes first, which is another copy.
+type Reading = Result<Bytes, StreamError>;
+
 /// Puts these in the place of those that are there.
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     add_http(&mut linker.instance(HTTP)?)?;
+    add_streams(&mut linker.instance(STREAMS)?)?;
     linker.instance(ERROR)?.func_wrap(
         "[method]error.to-debug-string",
         |mut store, (error,): (Resource<IoError>,)| {
@@ -77,6 +84,43 @@ fn add_http(http: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )
 }
 
+fn add_streams(streams: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
+    streams.func_wrap(
+        "[method]input-stream.read",
+        |mut store, (stream, most): (Resource<DynInputStream>, u64)| {
+            let table = store.data_mut().ctx().table;
+            let read = table.get_mut(&stream)?.read(size(most));
+            Ok((told(read, table)?,))
+        },
+    )?;
+    streams.func_wrap_async(
+        "[method]input-stream.blocking-read",
+        |mut store, (stream, most): (Resource<DynInputStream>, u64)| {
+            Box::new(async move {
+                let table = store.data_mut().ctx().table;
+                let read = table.get_mut(&stream)?.blocking_read(size(most)).await;
+                Ok((told(read, table)?,))
+            })
+        },
+    )
+}
+
+fn size(most: u64) -> usize {
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// What was read as a guest is told of it.
+fn told(read: Result<Bytes, Unread>, table: &mut ResourceTable) -> wasmtime::Result<Reading> {
+    Ok(match read {
+        Ok(bytes) => Ok(bytes),
+        Err(Unread::Closed) => Err(StreamError::Closed),
+        Err(Unread::LastOperationFailed(error)) => {
+            Err(StreamError::LastOperationFailed(table.push(error)?))
+        }
+        Err(Unread::Trap(error)) => return Err(error),
+    })
+}
+
 fn is_longer(text: Option<&String>, longest: usize) -> bool {
     text.is_some_and(|text| text.len() > longest)
 }
@@ -106,6 +150,8 @@ mod tests {
             (HTTP, "[method]outgoing-request.set-authority"),
             (HTTP, "[method]outgoing-request.set-path-with-query"),
             (ERROR, "[method]error.to-debug-string"),
+            (STREAMS, "[method]input-stream.read"),
+            (STREAMS, "[method]input-stream.blocking-read"),
         ] {
             let mut found = linker.instance(instance).expect("an instance");
             let added = found.func_wrap(function, |_, (): ()| Ok(()));

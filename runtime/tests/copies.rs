@@ -6,12 +6,18 @@ mod common;
 use std::alloc::System;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::Abi;
-use infer::{Backends, End, EngineLibraries, Guest, Registry, Scheduling};
+use http_body_util::{BodyExt, Full};
+use infer::{Answering, Backends, End, EngineLibraries, Guest, Registry, Scheduling};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What is counted is that of the whole process: one test at a time.
+static COUNTING: Mutex<()> = Mutex::const_new(());
 
 /// A picture of 1 x 3 x 224 x 224 in f32.
 const ELEMENTS: usize = 150_528;
@@ -39,6 +45,7 @@ const BUFFERS: [(&str, usize, &str); 3] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tensor_is_copied_once_each_way() {
+    let _alone = COUNTING.lock().await;
     let backends = Backends::of_machine(&EngineLibraries::default()).expect("the engines");
     let path = common::test_model("identity-f32");
     let model = path.to_str().expect("UTF-8");
@@ -78,4 +85,41 @@ async fn allocated(guest: &Guest, registry: &Arc<Registry>, calls: usize) -> usi
         ran.stderr
     );
     after - before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_a_guest_reads_is_not_copied_before() {
+    let _alone = COUNTING.lock().await;
+    let backends = Backends::of_machine(&EngineLibraries::default()).expect("the engines");
+    let path = common::test_model("identity-f32");
+    let (engine, buffers, why) = BUFFERS[2];
+    let model = (engine, path.to_str().expect("UTF-8"));
+    let registry = common::open_on(&backends, model, &Scheduling::default()).expect("built in");
+    let registry = Arc::new(registry);
+    let guest = common::guest("argmax", Abi::Component);
+    for (elements, counted) in [(1, false), (1, true), (ELEMENTS, false), (ELEMENTS, true)] {
+        let body = Bytes::from(vec![0; elements * 4]);
+        let before = ALLOCATOR.stats().bytes_allocated;
+        let request = http::Request::post(format!("http://host/default/x/{elements}"))
+            .header("content-length", body.len())
+            .body(Full::new(body).map_err(|never| -> wasmtime_wasi_http::Error { match never {} }))
+            .expect("a request");
+        let Answering {
+            answer, outcome, ..
+        } = guest
+            .answer(common::instance(&[], registry.clone()), request)
+            .expect("it answers requests");
+        let (answer, outcome) = tokio::join!(answer, outcome);
+        assert!(matches!(outcome.end, End::Exited(0)), "{:?}", outcome.end);
+        let allocated = ALLOCATOR.stats().bytes_allocated - before;
+        let answer = answer.expect("an answer").expect("a response");
+        assert_eq!(answer.status(), 200);
+        // The first requests of a process set things up.
+        let most = elements * 4 * buffers + 128 * 1024;
+        assert!(
+            !counted || allocated < most,
+            "a request of {elements} values allocates {allocated} bytes: expected {buffers} x {} ({why})",
+            elements * 4
+        );
+    }
 }

@@ -124,6 +124,40 @@ fn kserves_own_clients() {
 }
 
 #[test]
+fn tritonclient_by_tls() {
+    if observers::are_skipped("tritonclient by TLS") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let certificate = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+    if let Some(server) = serve_all(&tls) {
+        passes(
+            &server,
+            "triton_http.py",
+            &["tls", &server.http, &certificate],
+            13,
+        );
+        passes(
+            &server,
+            "triton_grpc.py",
+            &["tls", &server.grpc, &certificate],
+            13,
+        );
+        let unencrypted = server.try_send("GET", "/v2/health/ready", &[]);
+        assert!(unencrypted.is_err(), "{unencrypted:?}");
+    }
+}
+
+#[test]
 fn models_come_and_go_by_who_carries_the_token() {
     if observers::are_skipped("model control") {
         return;
@@ -156,11 +190,15 @@ fn bodies_that_are_too_long() {
     passes(&server, "triton_grpc.py", &["too-long", &server.grpc], 1);
 }
 
-/// Nothing runs and nothing waits.
-fn is_idle(server: &Server) -> bool {
+fn metrics(server: &Server) -> String {
     let request = ureq::http::Request::get(format!("http://{}/metrics", server.metrics));
     let answer = send(request.body(&[][..]).expect("a request")).expect("an answer");
-    let text = answer.text();
+    answer.text()
+}
+
+/// Nothing runs and nothing waits.
+fn is_idle(server: &Server) -> bool {
+    let text = metrics(server);
     let mut pending = text
         .lines()
         .filter(|line| line.starts_with("nv_inference_pending_request_count{"));
@@ -180,6 +218,85 @@ fn time_that_is_up() {
     passes(&server, "triton_grpc.py", &["late", &server.grpc], 2);
     wait_for("the engine has let go", || is_idle(&server));
     well(&server);
+}
+
+#[test]
+fn a_client_that_goes_away_stops_its_call() {
+    let Some(server) = serve(&["slow"], &["--access-log"]) else {
+        return;
+    };
+    let body =
+        json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1], "data": [1] }] });
+    let body = body.to_string();
+    let head = format!(
+        "POST /v2/models/slow/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // More than run at one time.
+    let calls = 1 + std::thread::available_parallelism().map_or(1, usize::from);
+    let streams: Vec<TcpStream> = (0..calls)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.http).expect("it listens");
+            let request = format!("{head}{body}");
+            stream.write_all(request.as_bytes()).expect("it reads");
+            stream
+        })
+        .collect();
+    wait_for("some to run and one to wait", || !is_idle(&server));
+    drop(streams);
+    let gone = || server.log().matches(" status=499 ").count();
+    wait_for("all to be gone", || gone() == calls);
+    wait_for("the queue to be empty", || is_idle(&server));
+    let text = metrics(&server);
+    let mut failures = text.lines().filter(|line| {
+        line.starts_with("nv_inference_request_failure{") && line.contains("\"CANCELED\"")
+    });
+    let line = failures.next().expect("a counter");
+    assert!(line.ends_with(&format!(" {calls}")), "{line}");
+}
+
+#[test]
+fn a_request_that_does_not_fit_is_counted_once() {
+    let Some(server) = serve(&["pick"], &[]) else {
+        return;
+    };
+    let index = json!({ "name": "index", "datatype": "INT64", "shape": [1], "data": [1 << 40] });
+    let body = json!({ "inputs": [index] }).to_string();
+    let answer = server.post("/v2/models/pick/infer", body.as_bytes());
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let text = metrics(&server);
+    let failures = text
+        .lines()
+        .filter(|line| line.starts_with("nv_inference_request_failure{"));
+    for line in failures {
+        let expected = if line.contains("\"OTHER\"") {
+            " 1"
+        } else {
+            " 0"
+        };
+        assert!(line.ends_with(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_division_that_the_processor_refuses_costs_one_request() {
+    let Some(server) = serve(&["quotient"], &[]) else {
+        return;
+    };
+    let divide = |a: i32, b: i32| {
+        let of = |name: &str, value: i32| json!({ "name": name, "datatype": "INT32", "shape": [1], "data": [value] });
+        let body = json!({ "inputs": [of("a", a), of("b", b)] }).to_string();
+        server.post("/v2/models/quotient/infer", body.as_bytes())
+    };
+    for _ in 0..2 {
+        let answer = divide(i32::MIN, -1);
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        let expected = "divided a whole number by 0, or the smallest one by -1";
+        assert!(answer.text().contains(expected), "{}", answer.text());
+        let answer = divide(-7, 2);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().contains("\"data\":[-3]"), "{}", answer.text());
+    }
 }
 
 #[test]

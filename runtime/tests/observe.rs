@@ -644,4 +644,20 @@ fn the_manifest_is_valid_and_fits_the_program() {
         .as_u64()
         .expect("a number");
     assert!(seconds("drain") + seconds("grace") < allowed);
+    // All guests at their limits, and a body on each connection, beside what the program and its model take.
+    let mebibytes = |text: &str| text.trim_end_matches("MiB").parse::<u64>().expect("MiB");
+    let count = |key: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{key} = ")));
+        line.and_then(|line| line.parse::<u64>().ok())
+            .expect("a number")
+    };
+    let guest = mebibytes(&setting("max-memory")) + mebibytes(&setting("max-tensor-bytes"));
+    let bodies = count("max-connections") * mebibytes(&setting("max-body"));
+    let limit = container["resources"]["limits"]["memory"]
+        .as_str()
+        .expect("a size");
+    let limit: u64 = limit.trim_end_matches("Gi").parse().expect("GiB");
+    assert!(count("max-instances") * guest + bodies + 512 <= limit << 10);
 }

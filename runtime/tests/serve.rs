@@ -363,6 +363,7 @@ fn what_is_not_granted_is_refused_by_name() {
         "{}",
         denied.text()
     );
+    server.wait_for_log(&format!("refused a request to `{}`", other.http));
     let refused = server.get("/model/first");
     assert_eq!(refused.status, 502);
     let text = refused.text();
@@ -438,10 +439,11 @@ fn a_bad_start_says_what_is_wrong() {
         "time.toml",
         &format!("[guest.a]\nwasm = \"{guest}\"\ntimeout = \"soon\"\n"),
     );
+    let nothing = write("nothing.toml", "");
     let argument = guest_path("hello", Abi::Component);
     let argument = argument.to_string_lossy();
     let cases: [(&[&str], &str); 11] = [
-        (&[], "nothing to serve"),
+        (&["--config", &nothing], "nothing to serve"),
         (&["nowhere.wasm"], "cannot read the guest `nowhere.wasm`"),
         (&["--model", &broken], "broken"),
         (&["--config", &unknown], "unknown field `port`"),
@@ -685,6 +687,29 @@ impl Frames {
             }
         }
     }
+}
+
+#[test]
+fn bodies_that_nobody_reads_yet_keep_no_other_request_waiting() {
+    let server = serve(&["--timeout", "20s", "--max-instances", "2"]);
+    let mut frames = Frames::connect(&server);
+    // More than the two that may run: guests that read nothing, as much as the server takes for each.
+    let unread = vec![0; 1 << 20];
+    let held: Vec<u8> = (1..=6).map(|number| number * 2 - 1).collect();
+    for stream in &held {
+        frames.post(*stream, "/wait", &unread);
+    }
+    let last = 13;
+    let request = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}"#;
+    frames.post(last, "/v2/models/identity-f32/infer", request.as_bytes());
+    let headers = 1;
+    let answered = loop {
+        let (kind, _, stream, _) = frames.next();
+        if kind == headers {
+            break stream;
+        }
+    };
+    assert_eq!(answered, last, "the guests' time is not up yet");
 }
 
 #[test]

@@ -156,6 +156,22 @@ fn classify_model_is_a_model_like_any_other() {
         "{}",
         answer.text()
     );
+    // The guest's call is its model's too, but no client asked that.
+    let counts = |model: &str| {
+        let statistics = server.get(&format!("/v2/models/{model}/stats"));
+        let statistics: Value = serde_json::from_slice(&statistics.body).expect("JSON");
+        let all = &statistics["model_stats"][0]["inference_stats"];
+        ["success", "fail", "queue", "compute_infer"].map(|name| all[name]["count"].as_u64())
+    };
+    let expected = [Some(1); 4];
+    wait_for("both to be counted", || {
+        counts("classify-model") == expected
+    });
+    assert_eq!(counts("efficientnet-lite0"), [0, 0, 1, 1].map(Some));
+    let status = ureq::http::Request::get(format!("http://{}/status.json", server.metrics));
+    let status = send(status.body(&[][..]).expect("a request")).expect("an answer");
+    let status: Value = serde_json::from_slice(&status.body).expect("JSON");
+    assert_eq!(status["guests"][0]["route"], Value::Null, "it has none");
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A server under load and faults: guests that trap, loop, hog and never end, clients that vanish, models that are
-//! swapped, a signal to stop. Not one request of a client that behaves is lost or answered wrongly.
+//! A server under load and faults: guests that trap, loop, hog and never end, clients that vanish, a model that another
+//! takes the place of, a signal to stop. Not one request of a client that behaves is lost or answered wrongly, whether a guest
+//! answers it or the protocol.
 //!
 //! `INFER_SOAK_REQUESTS=1000000` says how many requests there are; the counts are printed (`--nocapture`).
 
@@ -16,12 +17,14 @@ mod server;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::Duration;
 
 use common::{Abi, guest_path, test_model};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use server::Server;
 
 /// Requests of clients that behave, unless the environment says otherwise.
@@ -37,13 +40,19 @@ fn requests() -> u64 {
     std::env::var("INFER_SOAK_REQUESTS").map_or(REQUESTS, |text| text.parse().expect("a number"))
 }
 
-fn start(more: &[&str]) -> Server {
+/// A server of the guest `faults` and a model in this file, the name of which is `model`.
+fn start(model: &Path, more: &[&str]) -> Server {
     let guest = guest_path("faults", Abi::Component);
-    let (guest, model) = (guest.to_string_lossy(), test_model("identity-f32"));
-    let model = model.to_string_lossy();
+    let (guest, model) = (
+        guest.to_string_lossy(),
+        format!("model={}", model.display()),
+    );
     let args = [&*guest, "--model", &model, "--backend", "tract"];
     Server::start(&[&args[..], more].concat())
 }
+
+/// What the model makes of a value, by its file.
+const MODELS: [(&str, f32); 2] = [("identity-f32", 1.0), ("negate", -1.0)];
 
 /// One client's connection, kept between its requests.
 struct Client(ureq::Agent);
@@ -56,36 +65,66 @@ impl Client {
         Client(config.build().into())
     }
 
-    /// Whether a guest answers numbers that no other request has as they are.
-    fn is_right(&self, address: &str, number: u64) -> Result<bool, String> {
+    /// What numbers that no other request has become, by a guest or by the protocol: the place of the model in `MODELS`
+    /// that gives that, if one does.
+    fn ask(&self, address: &str, number: u64) -> Result<Option<usize>, String> {
         let values = [number as f32, -1.0, 0.5, (number % 7) as f32, 2.0, 3.0];
+        let answer = match number % 2 {
+            0 => self.ask_guest(address, values)?,
+            _ => self.ask_model(address, values)?,
+        };
+        let is_by = |factor: f32| answer == values.map(|value| value * factor);
+        Ok(MODELS.iter().position(|(_, factor)| is_by(*factor)))
+    }
+
+    fn ask_guest(&self, address: &str, values: [f32; 6]) -> Result<Vec<f32>, String> {
         let body: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let url = format!("http://{address}/compute/identity-f32/x/6");
-        let answer = self.0.post(&url).send(&body[..]);
+        let text = self.post(&format!("http://{address}/compute/model/x/6"), &body)?;
+        let values = text.split(' ').map(|value| value.parse::<f32>());
+        values.collect::<Result<_, _>>().map_err(|_| text.clone())
+    }
+
+    fn ask_model(&self, address: &str, values: [f32; 6]) -> Result<Vec<f32>, String> {
+        let input = json!({ "name": "x", "datatype": "FP32", "shape": [6], "data": values });
+        let body = json!({ "inputs": [input] }).to_string();
+        let url = format!("http://{address}/v2/models/model/infer");
+        let text = self.post(&url, body.as_bytes())?;
+        let answer: Value = serde_json::from_str(&text).map_err(|_| text.clone())?;
+        let data = answer["outputs"][0]["data"].as_array();
+        let values = data.map(|data| {
+            data.iter()
+                .filter_map(Value::as_f64)
+                .map(|v| v as f32)
+                .collect()
+        });
+        values.ok_or(text)
+    }
+
+    fn post(&self, url: &str, body: &[u8]) -> Result<String, String> {
+        let answer = self.0.post(url).send(body);
         let mut answer = answer.map_err(|error| error.to_string())?;
         let text = answer.body_mut().read_to_string();
         let text = text.map_err(|error| error.to_string())?;
-        let expected: Vec<String> = values.iter().map(f32::to_string).collect();
-        if answer.status() != 200 {
-            return Err(format!("{}: {text}", answer.status()));
+        match answer.status() == 200 {
+            true => Ok(text),
+            false => Err(format!("{}: {text}", answer.status())),
         }
-        Ok(text == expected.join(" "))
     }
 }
 
-/// What came of the requests of clients that behave.
+/// What came of the requests of clients that behave: right answers by the model that gave them, and others.
 #[derive(Default)]
 struct Counts {
-    right: AtomicU64,
+    right: [AtomicU64; 2],
     wrong: AtomicU64,
     lost: AtomicU64,
 }
 
 impl Counts {
-    fn count(&self, result: &Result<bool, String>) {
+    fn count(&self, result: &Result<Option<usize>, String>) {
         let counter = match result {
-            Ok(true) => &self.right,
-            Ok(false) => &self.wrong,
+            Ok(Some(model)) => &self.right[*model],
+            Ok(None) => &self.wrong,
             Err(error) => {
                 eprintln!("lost: {error}");
                 &self.lost
@@ -94,131 +133,181 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn right(&self) -> u64 {
+        let [first, second] = &self.right;
+        first.load(Ordering::Relaxed) + second.load(Ordering::Relaxed)
+    }
+
+    /// Those that are right, wrong and lost.
     fn all(&self) -> [u64; 3] {
-        [&self.right, &self.wrong, &self.lost].map(|counter| counter.load(Ordering::Relaxed))
+        let [wrong, lost] =
+            [&self.wrong, &self.lost].map(|counter| counter.load(Ordering::Relaxed));
+        [self.right(), wrong, lost]
     }
 }
 
+/// Has guests go wrong and clients vanish as long as it is so; the counter has how often.
+fn misbehave<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    address: &'scope str,
+    (faults, going_on): (&'scope AtomicU64, &'scope AtomicBool),
+) {
+    for fault in ["/trap", "/loop", "/hog", "/silent", "/cut", "/wait"] {
+        scope.spawn(move || {
+            let client = Client::new();
+            while going_on.load(Ordering::Relaxed) {
+                let answer = client.0.get(format!("http://{address}{fault}")).call();
+                let whole = answer.and_then(|mut answer| {
+                    answer.body_mut().read_to_string()?;
+                    Ok(answer.status())
+                });
+                assert!(whole.is_err() || whole.is_ok_and(|status| status.is_server_error()));
+                faults.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+    // In the middle of their request, and of the answer.
+    for (head, wait) in [
+        (
+            "POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nsome",
+            5,
+        ),
+        (
+            "POST /v2/models/model/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{",
+            5,
+        ),
+        ("GET /flood HTTP/1.1\r\nhost: x\r\n\r\n", 10),
+        ("GET /loop HTTP/1.1\r\nhost: x\r\n\r\n", 5),
+        ("GET /wa", 5),
+    ] {
+        scope.spawn(move || {
+            while going_on.load(Ordering::Relaxed) {
+                // It listens no more at its end, and this machine may have no port left for another connection, for now.
+                let Ok(mut stream) = TcpStream::connect(address) else {
+                    thread::sleep(Duration::from_millis(50));
+                    continue;
+                };
+                // The server may be quicker to see that there is nothing to come.
+                let _ = stream.write_all(head.as_bytes());
+                thread::sleep(Duration::from_millis(wait));
+                drop(stream);
+                faults.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+    }
+}
+
+/// Ends the faults where a test ends, however it does.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The limits under which guests go wrong.
+const LIMITS: [&str; 6] = [
+    "--timeout",
+    "200ms",
+    "--max-memory",
+    "32MiB",
+    "--max-instances",
+    "32",
+];
+
 #[test]
 fn not_one_request_is_lost() {
-    let server = start(&[
-        "--timeout",
-        "200ms",
-        "--max-memory",
-        "32MiB",
-        "--max-instances",
-        "32",
-    ]);
-    let (counts, faults, swaps, done) = (
-        Counts::default(),
-        AtomicU64::new(0),
-        AtomicU64::new(0),
-        AtomicBool::new(false),
-    );
-    let total = requests();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("model.onnx");
+    let put = |model: &str| {
+        let new = folder.path().join("new");
+        std::fs::copy(test_model(model), &new).expect("copied");
+        std::fs::rename(&new, &file).expect("renamed");
+    };
+    put(MODELS[0].0);
+    let server = start(&file, &LIMITS);
+    let (counts, faults, going_on) = (Counts::default(), AtomicU64::new(0), AtomicBool::new(true));
+    let (total, mut swaps) = (requests(), 0);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let (server, counts) = (&server, &counts);
                 scope.spawn(move || {
                     let agent = Client::new();
-                    for number in (client..total).step_by(CLIENTS as usize) {
-                        counts.count(&agent.is_right(&server.http, number));
+                    // One answers by its number whether a guest is asked: each client asks both.
+                    for number in (0..total).filter(|number| number / 2 % CLIENTS == client) {
+                        counts.count(&agent.ask(&server.http, number));
                     }
                 })
             })
             .collect();
-        let going_on = || !done.load(Ordering::Relaxed);
-        for fault in ["/trap", "/loop", "/hog", "/silent", "/cut", "/wait"] {
-            let (server, faults) = (&server, &faults);
-            scope.spawn(move || {
-                while going_on() {
-                    let answer = server.try_send("GET", fault, &[]);
-                    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status >= 500));
-                    faults.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(5));
-                }
+        let _ends = Ends(&going_on);
+        misbehave(scope, &server.http, (&faults, &going_on));
+        let asks = Client::new();
+        while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
+            swaps += 1;
+            let (model, _) = MODELS[swaps % 2];
+            put(model);
+            server.signal(Signal::HUP);
+            // Each is seen to answer before the next takes its place.
+            server::wait_for("the other model", || {
+                let answer = asks.ask(&server.http, 1);
+                answer.is_ok_and(|by| by == Some(swaps % 2))
             });
         }
-        // Clients that go away: in the middle of their request, and of the answer.
-        for (head, wait) in [
-            (
-                "POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nsome",
-                5,
-            ),
-            ("GET /flood HTTP/1.1\r\nhost: x\r\n\r\n", 10),
-            ("GET /loop HTTP/1.1\r\nhost: x\r\n\r\n", 5),
-            ("GET /wa", 5),
-        ] {
-            let (server, faults) = (&server, &faults);
-            scope.spawn(move || {
-                while going_on() {
-                    let mut stream = match TcpStream::connect(&server.http) {
-                        Ok(stream) => stream,
-                        // This machine has no port left for another connection, for now.
-                        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-                            thread::sleep(Duration::from_millis(50));
-                            continue;
-                        }
-                        Err(error) => panic!("it listens: {error}"),
-                    };
-                    // The server may be quicker to see that there is nothing to come.
-                    let _ = stream.write_all(head.as_bytes());
-                    thread::sleep(Duration::from_millis(wait));
-                    drop(stream);
-                    faults.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(5));
-                }
-            });
-        }
-        let (server, swaps) = (&server, &swaps);
-        scope.spawn(move || {
-            while going_on() {
-                server.signal(Signal::HUP);
-                swaps.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(50));
-            }
-        });
         for client in clients {
             client.join().expect("no panic");
         }
-        done.store(true, Ordering::Relaxed);
     });
     let [right, wrong, lost] = counts.all();
     println!(
-        "{right} right, {wrong} wrong, {lost} lost; beside {} faults and {} swaps of the model",
+        "{right} right, {wrong} wrong, {lost} lost; beside {} faults and {swaps} swaps of the model",
         faults.into_inner(),
-        swaps.into_inner()
     );
     assert_eq!([right, wrong, lost], [total, 0, 0], "{}", server.log());
+    let by_each = counts.right.map(AtomicU64::into_inner);
+    assert!(by_each.iter().all(|count| *count > 0), "{by_each:?}");
 }
 
 #[test]
 fn a_signal_under_load_loses_nothing() {
-    let mut server = start(&["--drain", "2s", "--grace", "60s"]);
+    let model = test_model("identity-f32");
+    let mut server = start(
+        &model,
+        &[&["--drain", "2s", "--grace", "60s"], &LIMITS[..]].concat(),
+    );
     let (counts, address) = (Counts::default(), server.http.clone());
-    let started = AtomicU64::new(0);
+    let (faults, going_on) = (AtomicU64::new(0), AtomicBool::new(true));
     thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let (counts, address, started) = (&counts, &address, &started);
-            scope.spawn(move || {
-                let agent = Client::new();
-                // As a load balancer does, it asks before it sends.
-                for number in 0.. {
-                    let ready = agent
-                        .0
-                        .get(format!("http://{address}/v2/health/ready"))
-                        .call();
-                    if ready.is_ok_and(|answer| answer.status() != 200) {
-                        break;
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (counts, address) = (&counts, &address);
+                scope.spawn(move || {
+                    let agent = Client::new();
+                    // As a load balancer does, it asks before it sends.
+                    for number in 0.. {
+                        let ready = agent
+                            .0
+                            .get(format!("http://{address}/v2/health/ready"))
+                            .call();
+                        if ready.is_ok_and(|answer| answer.status() != 200) {
+                            break;
+                        }
+                        counts.count(&agent.ask(address, number * (CLIENTS + 1) + client));
                     }
-                    counts.count(&agent.is_right(address, number * CLIENTS + client));
-                    started.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        server::wait_for("load", || started.load(Ordering::Relaxed) > 200);
+                })
+            })
+            .collect();
+        let _ends = Ends(&going_on);
+        misbehave(scope, &address, (&faults, &going_on));
+        server::wait_for("load", || counts.right() > 200);
         server.signal(Signal::TERM);
+        for client in clients {
+            client.join().expect("no panic");
+        }
     });
     assert!(server.wait().success(), "{}", server.log());
     let [right, wrong, lost] = counts.all();
@@ -229,7 +318,7 @@ fn a_signal_under_load_loses_nothing() {
 
 #[test]
 fn memory_stays_flat() {
-    let server = start(&[]);
+    let server = start(&test_model("identity-f32"), &[]);
     let resident = || {
         let path = format!("/proc/{}/status", server.id());
         let mut text = String::new();
@@ -246,8 +335,8 @@ fn memory_stays_flat() {
                 let (server, counts) = (&server, &counts);
                 scope.spawn(move || {
                     let agent = Client::new();
-                    for number in (client..half).step_by(CLIENTS as usize) {
-                        counts.count(&agent.is_right(&server.http, number));
+                    for number in (0..half).filter(|number| number / 2 % CLIENTS == client) {
+                        counts.count(&agent.ask(&server.http, number));
                     }
                 });
             }

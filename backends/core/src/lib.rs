@@ -11,6 +11,7 @@
 mod backend;
 mod batch;
 mod cancel;
+mod division;
 mod dtype;
 mod error;
 mod library;

@@ -1,9 +1,10 @@
-//! Calls into an engine, whose panics become errors of the caller's.
+//! Calls into an engine, whose panics and refused divisions become errors of the caller's.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::division::Watch;
 use crate::{Error, ErrorKind, Result};
 
 thread_local! {
@@ -16,16 +17,22 @@ pub fn in_engine() -> bool {
     IN_ENGINE.get()
 }
 
-/// Runs `work`, which calls into an engine, and turns a panic of the engine into an error.
+/// Runs `work`, which calls into an engine, and turns a panic of the engine into an error, and a division of whole numbers
+/// that the processor refuses, which would end the process.
 ///
 /// What `work` was using may be in any state after a panic and must be dropped.
 ///
 /// # Errors
-/// Those of `work`; `RuntimeError` for a panic, with the engine's own message.
+/// Those of `work`; `RuntimeError` for a panic, with the engine's own message, and for such a division.
 pub fn run_engine<T>(engine: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let watch = Watch::start();
     let outer = IN_ENGINE.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     IN_ENGINE.set(outer);
+    if watch.saw_one() {
+        let message = format!("{engine} divided a whole number by 0, or the smallest one by -1");
+        return Err(Error::new(ErrorKind::RuntimeError, message));
+    }
     result.unwrap_or_else(|panic| {
         Err(Error::new(
             ErrorKind::RuntimeError,

@@ -13,6 +13,14 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |f| f.int("is_causal", 0) != 0 && f.has_output(3),
     },
     Rule {
+        operators: &["AveragePool", "LpPool", "MaxPool"],
+        what: "`auto_pad` together with `dilations` gives another size",
+        applies: |f| {
+            let dilated = f.ints("dilations").iter().any(|dilation| *dilation > 1);
+            f.text("auto_pad").starts_with(b"SAME") && dilated
+        },
+    },
+    Rule {
         operators: &["MaxUnpool"],
         what: "it takes indices for those of an output without `output_shape`",
         applies: |f| f.has_input(2),

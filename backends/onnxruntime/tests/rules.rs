@@ -7,7 +7,7 @@ mod common;
 mod onnx;
 
 use infer_core::{Backend, Cancel, Device, Encoding, Error, LoadOptions, LoadRequest, Source};
-use onnx::{Model, int, one, string};
+use onnx::{Model, int, ints, one, string};
 
 fn load(model: Model) -> Option<Error> {
     let engine = common::engine()?;
@@ -26,11 +26,28 @@ fn each_is_refused_by_name() {
         return;
     }
     let aligned = || string("coordinate_transformation_mode", "align_corners");
+    let dilated = [
+        ints("kernel_shape", &[3, 3]),
+        ints("dilations", &[2, 2]),
+        string("auto_pad", "SAME_UPPER"),
+    ];
     let (inputs, outputs) = (["q", "k", "v"], ["y", "pk", "pv", "scores"]);
     let cases = [
         (
             "`Attention` wrongly: the scores",
             one("Attention", &inputs, &outputs, &[int("is_causal", 1)]),
+        ),
+        (
+            "`AveragePool` wrongly: `auto_pad` together",
+            one("AveragePool", &["x"], &["y"], &dilated),
+        ),
+        (
+            "`LpPool` wrongly: `auto_pad` together",
+            one("LpPool", &["x"], &["y"], &dilated),
+        ),
+        (
+            "`MaxPool` wrongly: `auto_pad` together",
+            one("MaxPool", &["x"], &["y"], &dilated),
         ),
         (
             "`MaxUnpool` wrongly: it takes indices",
@@ -52,7 +69,16 @@ fn what_is_just_beside_is_not() {
     if common::engine().is_none() {
         return;
     }
+    let kernel = || ints("kernel_shape", &[2, 2]);
+    let same = || string("auto_pad", "SAME_LOWER");
     let beside = [
+        one("AveragePool", &["x"], &["y"], &[kernel(), same()]),
+        one(
+            "MaxPool",
+            &["x"],
+            &["y"],
+            &[kernel(), ints("dilations", &[2, 2])],
+        ),
         one(
             "Attention",
             &["q", "k", "v"],

@@ -3,7 +3,10 @@
 //! Found by running the ONNX backend test data. A rule is as narrow as what is known allows; the test
 //! `rules` has a model for each. Before a new version of OpenVINO, try every rule anew.
 
-use infer_onnx::{Facts, Rule, Tensor};
+use infer_onnx::{Facts, Node, Rule, Tensor};
+
+/// How deep graphs may lie inside of nodes; each level takes the engine twice as long to read.
+const DEEPEST: usize = 8;
 
 /// The rules.
 pub(crate) const RULES: &[Rule] = &[
@@ -11,6 +14,19 @@ pub(crate) const RULES: &[Rule] = &[
         operators: &["Attention"],
         what: "`is_causal` together with a past",
         applies: |f| f.int("is_causal", 0) != 0 && f.has_input(4),
+    },
+    Rule {
+        operators: &["AveragePool"],
+        what: "`count_include_pad` counts what `ceil_mode` adds at the end",
+        applies: |f| {
+            let skips = f.ints("strides").iter().any(|stride| *stride > 1);
+            f.int("ceil_mode", 0) != 0 && f.int("count_include_pad", 0) != 0 && skips
+        },
+    },
+    Rule {
+        operators: &["ConvTranspose"],
+        what: "it ignores `auto_pad` where a dimension is dynamic",
+        applies: |f| f.text("auto_pad").starts_with(b"SAME") && !f.has_known_shape(0),
     },
     Rule {
         operators: &["DFT"],
@@ -28,9 +44,19 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |_| true,
     },
     Rule {
+        operators: &["Expand"],
+        what: "a size of 0 leaves the dimension as it was",
+        applies: |f| f.integers(1).is_some_and(|sizes| sizes.contains(&0)),
+    },
+    Rule {
         operators: &["GRU", "LSTM", "RNN"],
         what: "`layout` 1",
         applies: |f| f.int("layout", 0) != 0,
+    },
+    Rule {
+        operators: &["If"],
+        what: "graphs that nest deeper than 8 levels take it too long to read",
+        applies: |f| levels(f.node) > DEEPEST,
     },
     Rule {
         operators: &["LSTM"],
@@ -38,9 +64,19 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |f| f.has_input(7),
     },
     Rule {
+        operators: &["LSTM"],
+        what: "it ignores `input_forget`",
+        applies: |f| f.int("input_forget", 0) != 0,
+    },
+    Rule {
         operators: &["MaxPool"],
         what: "`ceil_mode` where a window may start in the padding at the end",
         applies: |f| window_past_the_end(f),
+    },
+    Rule {
+        operators: &["MaxPool"],
+        what: "it ignores `storage_order`",
+        applies: |f| f.has_output(1) && f.int("storage_order", 0) != 0,
     },
     Rule {
         operators: &["NonMaxSuppression"],
@@ -56,6 +92,36 @@ pub(crate) const RULES: &[Rule] = &[
                 .is_some_and(|dtype| sixteen_bits(i64::from(dtype)))
                 || sixteen_bits(f.int("output_dtype", 0))
         },
+    },
+    Rule {
+        operators: &["QuantizeLinear"],
+        what: "a zero point that is not known to be even, which it adds before it rounds",
+        applies: |f| {
+            let even = |zeros: Vec<i64>| zeros.iter().all(|zero| zero % 2 == 0);
+            f.has_input(2) && !f.integers(2).is_some_and(even)
+        },
+    },
+    Rule {
+        operators: &["Range"],
+        what: "a step of whole numbers that is not known to be other than 0 may end the process",
+        applies: |f| {
+            let other = |steps: Vec<i64>| !steps.contains(&0);
+            !of_floats(f) && !f.integers(2).is_some_and(other)
+        },
+    },
+    Rule {
+        operators: &["ReduceL1", "ReduceL2", "ReduceLogSum"],
+        what: "`noop_with_empty_axes` leaves the input as it was",
+        applies: |f| {
+            let axes = f.integers(1);
+            let none = !f.has_input(1) || axes.is_some_and(|axes| axes.is_empty());
+            f.int("noop_with_empty_axes", 0) != 0 && none
+        },
+    },
+    Rule {
+        operators: &["ReduceL1", "ReduceLogSum", "ReduceLogSumExp"],
+        what: "it ignores the attribute `axes` of opset 13 to 17",
+        applies: |f| (13..18).contains(&f.scope.opset) && !f.ints("axes").is_empty(),
     },
     Rule {
         operators: &["Resize"],
@@ -86,6 +152,11 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |f| f.text("mode") == b"max",
     },
     Rule {
+        operators: &["Softmax"],
+        what: "of opset 11 and 12, of `axis` alone and not of all axes from there on",
+        applies: |f| matches!(f.scope.opset, 11 | 12) && !is_last(f).unwrap_or(false),
+    },
+    Rule {
         operators: &["Tile"],
         what: "repeats that are not constant, of 4 axes and more, leave the output as it was",
         applies: |f| f.constant(1).is_none() && f.length(1).is_none_or(|length| length > 3),
@@ -109,6 +180,34 @@ fn has_zero(tensor: &Tensor) -> bool {
             .copied()
             .chain(raw)
             .any(|number| number == 0.0)
+}
+
+/// How deep graphs lie inside of a node.
+fn levels(node: &Node) -> usize {
+    let inner = node.attributes.iter();
+    let inner = inner.flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs));
+    let deepest = inner.map(|graph| 1 + graph.nodes.iter().map(levels).max().unwrap_or(0));
+    deepest.max().unwrap_or(0)
+}
+
+/// Whether an input is known to be of floating-point numbers.
+fn of_floats(facts: &Facts<'_>) -> bool {
+    let mut known = (0..facts.node.inputs.len()).filter_map(|place| facts.element_type(place));
+    known.any(|dtype| matches!(dtype, 1 | 10 | 11 | 16))
+}
+
+/// Whether nothing but dimensions of 1 comes after `axis`; `None` where that is not known.
+fn is_last(facts: &Facts<'_>) -> Option<bool> {
+    let axis = facts.int("axis", 1);
+    if axis == -1 {
+        return Some(true);
+    }
+    let mut values = facts.node.inputs.iter().chain(&facts.node.outputs);
+    let dimensions = values.find_map(|name| facts.dimensions(name))?;
+    let rank = i64::try_from(dimensions.len()).ok()?;
+    let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+    let after = dimensions.get(axis + 1..)?;
+    Some(after.iter().all(|size| *size == Some(1)))
 }
 
 /// Whether the stride and the padding at the end reach beyond the window on some axis.

@@ -3,11 +3,35 @@
 
 mod common;
 
-use common::onnx::{FLOAT, INT64, Model, graph, inner, int, ints, node, one, string};
+use common::onnx::{FLOAT, INT64, Model, UINT8, graph, inner, int, ints, node, one, string};
 use infer_core::{Encoding, ErrorKind, Source, Tensor};
 
 fn resize(inputs: &[&str], attributes: &[Vec<u8>]) -> Model {
     one("Resize", inputs, &["y"], attributes)
+}
+
+/// An `If` whose branches nest so deep.
+fn nested(levels: usize) -> Model {
+    let mut inner_node = node("Neg", [&["x"], &["y"]], &[]);
+    let branches = |node: &[u8]| {
+        let branch = graph(node, "y");
+        [inner("then_branch", &branch), inner("else_branch", &branch)]
+    };
+    for _ in 1..levels {
+        inner_node = node("If", [&["c"], &["y"]], &branches(&inner_node));
+    }
+    Model::new(22)
+        .input("x", FLOAT, &[4])
+        .input("c", 9, &[])
+        .output("y", FLOAT, &[0])
+        .node("If", [&["c"], &["y"]], &branches(&inner_node))
+}
+
+fn range() -> Model {
+    Model::new(22)
+        .input("start", INT64, &[])
+        .input("end", INT64, &[])
+        .output("y", INT64, &[0])
 }
 
 #[test]
@@ -24,7 +48,7 @@ fn each_is_refused_by_name() {
     let aligned = string("coordinate_transformation_mode", "align_corners");
     let attention = ["q", "k", "v", "m", "pk", "pv"];
     let peepholes = ["x", "w", "r", "", "", "", "", "p"];
-    let cases: [(&str, Model); 19] = [
+    let cases: [(&str, Model); 35] = [
         (
             "`Div` wrongly: a constant divisor of 0",
             Model::new(22)
@@ -120,6 +144,122 @@ fn each_is_refused_by_name() {
         (
             "`TopK` wrongly: the indices",
             one("TopK", &["x", "k"], &["v", "i"], &[]),
+        ),
+        (
+            "`AveragePool` wrongly: `count_include_pad`",
+            one(
+                "AveragePool",
+                &["x"],
+                &["y"],
+                &[pooled.as_slice(), &[int("count_include_pad", 1)]].concat(),
+            ),
+        ),
+        (
+            "`ConvTranspose` wrongly: it ignores `auto_pad`",
+            Model::new(22)
+                .floats("w", &[1, 1, 3, 3], &[1.0; 9])
+                .input("x", FLOAT, &[0, 1, 4, 4])
+                .output("y", FLOAT, &[0, 1, 8, 8])
+                .node(
+                    "ConvTranspose",
+                    [&["x", "w"], &["y"]],
+                    &[string("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])],
+                ),
+        ),
+        (
+            "`Expand` wrongly: a size of 0",
+            one("Neg", &["x"], &["y"], &[])
+                .integers("sizes", &[0, 1, 4, 4])
+                .node("Expand", [&["x", "sizes"], &["z"]], &[]),
+        ),
+        ("`If` wrongly: graphs that nest", nested(9)),
+        (
+            "`LSTM` wrongly: it ignores `input_forget`",
+            one("LSTM", &recurrent, &["y"], &[int("input_forget", 1)]),
+        ),
+        (
+            "`MaxPool` wrongly: it ignores `storage_order`",
+            one(
+                "MaxPool",
+                &["x"],
+                &["y", "i"],
+                &[ints("kernel_shape", &[2, 2]), int("storage_order", 1)],
+            ),
+        ),
+        (
+            "`QuantizeLinear` wrongly: a zero point",
+            one("Neg", &["x"], &["y"], &[])
+                .floats("s", &[], &[1.0])
+                .byte("odd", 1)
+                .node("QuantizeLinear", [&["x", "s", "odd"], &["z"]], &[]),
+        ),
+        (
+            "`QuantizeLinear` wrongly: a zero point",
+            one("Neg", &["x"], &["y"], &[])
+                .floats("s", &[], &[1.0])
+                .input("zero", UINT8, &[])
+                .node("QuantizeLinear", [&["x", "s", "zero"], &["z"]], &[]),
+        ),
+        (
+            "`Range` wrongly: a step",
+            range().input("step", INT64, &[]).node(
+                "Range",
+                [&["start", "end", "step"], &["y"]],
+                &[],
+            ),
+        ),
+        (
+            "`Range` wrongly: a step",
+            range()
+                .node("Constant", [&[], &["step"]], &[int("value_int", 0)])
+                .node("Range", [&["start", "end", "step"], &["y"]], &[]),
+        ),
+        (
+            "`ReduceL1` wrongly: `noop_with_empty_axes`",
+            one(
+                "ReduceL1",
+                &["x"],
+                &["y"],
+                &[int("noop_with_empty_axes", 1)],
+            ),
+        ),
+        (
+            "`ReduceL2` wrongly: `noop_with_empty_axes`",
+            one("Neg", &["x"], &["y"], &[]).integers("none", &[]).node(
+                "ReduceL2",
+                [&["x", "none"], &["z"]],
+                &[int("noop_with_empty_axes", 1)],
+            ),
+        ),
+        (
+            "`ReduceLogSumExp` wrongly: it ignores",
+            Model::new(13)
+                .input("x", FLOAT, &[2, 2])
+                .output("y", FLOAT, &[2, 1])
+                .node("ReduceLogSumExp", [&["x"], &["y"]], &[ints("axes", &[1])]),
+        ),
+        (
+            "`Softmax` wrongly: of opset 11",
+            Model::new(11)
+                .input("x", FLOAT, &[2, 3, 4])
+                .output("y", FLOAT, &[2, 3, 4])
+                .node("Softmax", [&["x"], &["y"]], &[]),
+        ),
+        (
+            "`Softmax` wrongly: of opset 11",
+            Model::new(12)
+                .input("x", FLOAT, &[2, 3, 4])
+                .output("y", FLOAT, &[2, 3, 4])
+                .node("Neg", [&["x"], &["n"]], &[])
+                .node("Softmax", [&["n"], &["s"]], &[int("axis", 2)])
+                .node("Neg", [&["s"], &["y"]], &[]),
+        ),
+        (
+            "`ReduceLogSum` wrongly: it ignores",
+            Model::new(17)
+                .input("x", FLOAT, &[2, 2])
+                .output("y", FLOAT, &[1, 2])
+                .node("ReduceLogSum", [&["x"], &["y"]], &[ints("axes", &[0])]),
         ),
     ];
     for (expected, model) in cases {
@@ -217,11 +357,13 @@ fn what_is_just_beside_runs() {
         ints("kernel_shape", &[3, 3]),
         ints("strides", &[2, 2]),
     ];
+    let same = [string("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])];
+    let noop = [int("noop_with_empty_axes", 1)];
     let linear = string("mode", "linear");
     let small = common::floats(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
     let large: Vec<f32> = (0..16).map(|number| number as f32).collect();
     let large = common::floats(&[1, 1, 4, 4], &large);
-    let cases: [(&str, Model, &Tensor, &[f32]); 5] = [
+    let cases: [(&str, Model, &Tensor, &[f32]); 13] = [
         (
             "whole scales",
             Model::new(19)
@@ -260,6 +402,74 @@ fn what_is_just_beside_runs() {
                 .node("TopK", [&["x", "k"], &["y"]], &[]),
             &small,
             &[2.0, 4.0],
+        ),
+        (
+            "an average without what is added at the end",
+            Model::new(19).node("AveragePool", [&["x"], &["y"]], &pool),
+            &large,
+            &[5.0, 6.5, 11.0, 12.5],
+        ),
+        (
+            "sizes that are known",
+            Model::new(19).floats("w", &[1, 1, 3, 3], &[1.0; 9]).node(
+                "ConvTranspose",
+                [&["x", "w"], &["y"]],
+                &same,
+            ),
+            &small,
+            &[
+                1.0, 1.0, 3.0, 2.0, 1.0, 1.0, 3.0, 2.0, 4.0, 4.0, 10.0, 6.0, 3.0, 3.0, 7.0, 4.0,
+            ],
+        ),
+        (
+            "an even zero point",
+            Model::new(19)
+                .floats("s", &[], &[2.0])
+                .byte("zero", 4)
+                .node("QuantizeLinear", [&["x", "s", "zero"], &["q"]], &[])
+                .node("DequantizeLinear", [&["q", "s", "zero"], &["y"]], &[]),
+            &small,
+            &[0.0, 2.0, 4.0, 4.0],
+        ),
+        (
+            "a step of 1",
+            Model::new(19)
+                .node("Size", [&["x"], &["end"]], &[])
+                .node("Constant", [&[], &["start"]], &[int("value_int", 0)])
+                .node("Constant", [&[], &["step"]], &[int("value_int", 1)])
+                .node("Range", [&["start", "end", "step"], &["r"]], &[])
+                .node("Cast", [&["r"], &["f"]], &[int("to", 1)])
+                .node("Shape", [&["x"], &["shape"]], &[])
+                .node("Reshape", [&["f", "shape"], &["y"]], &[]),
+            &small,
+            &[0.0, 1.0, 2.0, 3.0],
+        ),
+        (
+            "axes beside `noop_with_empty_axes`",
+            Model::new(19)
+                .integers("last", &[3])
+                .node("Neg", [&["x"], &["n"]], &[])
+                .node("ReduceL1", [&["n", "last"], &["y"]], &noop),
+            &small,
+            &[3.0, 7.0],
+        ),
+        (
+            "axes before opset 13",
+            Model::new(12).node("ReduceL1", [&["x"], &["y"]], &[ints("axes", &[2])]),
+            &small,
+            &[4.0, 6.0],
+        ),
+        (
+            "the last axis",
+            Model::new(11).node("Softmax", [&["x"], &["y"]], &[int("axis", 3)]),
+            &small,
+            &[0.268_941_4, 0.731_058_6, 0.268_941_4, 0.731_058_6],
+        ),
+        (
+            "all axes before opset 11",
+            Model::new(10).node("Softmax", [&["x"], &["y"]], &[]),
+            &small,
+            &[0.032_058_6, 0.087_144_3, 0.236_882_8, 0.643_914_3],
         ),
         (
             "an input that is an output",

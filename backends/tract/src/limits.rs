@@ -1,5 +1,5 @@
 //! How large one tensor may get, checked before it is allocated: memory that the system refuses would
-//! end the whole process.
+//! end the whole process. And how low the rank of some inputs may be.
 //!
 //! While a model is loaded, [`Measured`] looks at every operator's outputs before tract computes
 //! constants, and [`check`] at the finished model. What depends on dynamic dimensions, which callers
@@ -14,6 +14,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::refuse::unsupported;
 use crate::repair::Built;
 
 /// The most bytes that one tensor may have inside a model.
@@ -25,6 +26,49 @@ const HIGHEST_RANK: usize = 32;
 /// The most parts, and the most levels of them, of an expression that stands for a dimension.
 const MOST_PARTS: usize = 64;
 const DEEPEST_PART: usize = 16;
+
+/// An input of an operator that tract cannot take of a lower rank: it would read past the end, or count without one.
+#[derive(Clone, Copy, Debug)]
+struct Lowest {
+    operator: &'static str,
+    place: usize,
+    rank: i64,
+}
+
+impl Lowest {
+    fn of(node: &NodeProto) -> TractResult<Option<Lowest>> {
+        let (operator, place, rank) = match node.op_type.as_str() {
+            "BatchNormalization" => ("BatchNormalization", 0, 2),
+            "DFT" => ("DFT", 0, 1),
+            "GatherND" => ("GatherND", 1, 1),
+            "LayerNormalization" => {
+                let axis = node.get_attr_opt("axis")?.unwrap_or(-1i64);
+                let rank = axis.saturating_neg().max(axis.saturating_add(1));
+                ("LayerNormalization", 0, rank)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Lowest {
+            operator,
+            place,
+            rank,
+        }))
+    }
+
+    /// Checks what is known before tract works out more. What the first input is, the first output is too.
+    fn check(self, inputs: &[&InferenceFact], outputs: &[&InferenceFact]) -> Result<()> {
+        let alike = outputs.first().filter(|_| self.place == 0);
+        let known = inputs.get(self.place).into_iter().chain(alike);
+        let mut ranks = known.filter_map(|fact| fact.shape.rank().concretize());
+        match ranks.find(|rank| *rank < self.rank) {
+            None => Ok(()),
+            Some(rank) => Err(unsupported(format!(
+                "tract cannot run `{}` of a tensor of rank {rank}, below {}",
+                self.operator, self.rank
+            ))),
+        }
+    }
+}
 
 /// The operators as they were before they were measured.
 static OPERATORS: OnceLock<Onnx> = OnceLock::new();
@@ -47,12 +91,13 @@ fn build_measured(context: &ParsingContext, node: &NodeProto) -> Built {
         .and_then(|onnx| onnx.op_register.0.get(&node.op_type));
     let (operator, closures) =
         builder.context("the reader was not made by `measured`")?(context, node)?;
-    Ok((Box::new(Measured(operator)), closures))
+    let lowest = Lowest::of(node)?;
+    Ok((Box::new(Measured(operator, lowest)), closures))
 }
 
 /// An operator that refuses to have outputs that are too large.
 #[derive(Clone, Debug)]
-struct Measured(Box<dyn InferenceOp>);
+struct Measured(Box<dyn InferenceOp>, Option<Lowest>);
 
 impl PartialEq for Measured {
     fn eq(&self, _: &Self) -> bool {
@@ -99,6 +144,9 @@ impl InferenceOp for Measured {
         TVec<InferenceFact>,
         TVec<InferenceFact>,
     )> {
+        if let Some(lowest) = self.1 {
+            lowest.check(&inputs, &outputs)?;
+        }
         // An error here is found again, and reported, by the call below.
         if let Ok((_, found, _)) =
             self.0

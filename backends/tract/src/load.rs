@@ -54,7 +54,7 @@ pub(crate) fn load_model(
     let onnx = limits::measured(repair::reader());
     let graph = graph_of(&proto)?;
     structure::check(graph)?;
-    refuse::check_model(&proto, graph, &onnx, folder.is_some())?;
+    refuse::check_model(&proto, graph, &onnx, folder)?;
     let declared = Declared::of(graph);
     rewrite::rewrite(&mut proto)?;
     let parsed = onnx

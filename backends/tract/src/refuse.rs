@@ -22,12 +22,12 @@ use crate::rules::{FROM_FILE, FROM_TYPES, Facts, Rule, domain_has};
 const NEWEST_OPSET: i64 = 27;
 const NO_OPSET: i64 = 0;
 
-/// Checks a decoded model. `has_files` says whether it may name further files beside its own.
+/// Checks a decoded model. It may name further files in `folder`, if there is one.
 pub(crate) fn check_model(
     model: &ModelProto,
     graph: &GraphProto,
     onnx: &Onnx,
-    has_files: bool,
+    folder: Option<&str>,
 ) -> Result<()> {
     let opset = opset(model)?;
     for tensor in graph.input.iter().chain(&graph.output) {
@@ -38,7 +38,7 @@ pub(crate) fn check_model(
     }
     for_each_graph(graph, &mut |graph| {
         for tensor in &graph.initializer {
-            check_tensor(tensor, has_files)?;
+            check_tensor(tensor, folder)?;
         }
         for node in &graph.node {
             check_operator(node, opset, onnx)?;
@@ -47,7 +47,7 @@ pub(crate) fn check_model(
                 .iter()
                 .flat_map(|a| a.t.iter().chain(&a.tensors))
             {
-                check_tensor(tensor, has_files)?;
+                check_tensor(tensor, folder)?;
             }
             check_rules(FROM_FILE, &Facts::new(node, opset, None))?;
         }
@@ -169,9 +169,9 @@ fn check_operator(node: &NodeProto, opset: i64, onnx: &Onnx) -> Result<()> {
     )))
 }
 
-fn check_tensor(tensor: &TensorProto, has_files: bool) -> Result<()> {
+fn check_tensor(tensor: &TensorProto, folder: Option<&str>) -> Result<()> {
     if tensor.data_location == Some(DataLocation::External as i32) {
-        check_location(tensor, has_files)?;
+        check_location(tensor, folder)?;
     }
     match DataType::try_from(tensor.data_type) {
         Ok(DataType::Bfloat16) => Err(no_dtype(&tensor.name, "bf16")),
@@ -179,27 +179,33 @@ fn check_tensor(tensor: &TensorProto, has_files: bool) -> Result<()> {
     }
 }
 
-/// tract resolves links itself and refuses those that lead out of the folder.
-fn check_location(tensor: &TensorProto, has_files: bool) -> Result<()> {
+/// tract resolves links itself and refuses those that lead out of the folder. It would wait for what comes out of a pipe.
+fn check_location(tensor: &TensorProto, folder: Option<&str>) -> Result<()> {
     let name = clip(&tensor.name);
     let denied = |message: String| Err(Error::new(ErrorKind::Security, message));
-    if !has_files {
+    let Some(folder) = folder else {
         return denied(format!(
             "tensor `{name}` lies in another file, which a model given as bytes may not name"
         ));
-    }
+    };
     let location = tensor
         .external_data
         .iter()
         .find(|entry| entry.key == "location");
     let location = location.map_or("", |entry| entry.value.as_str());
+    let shown = clip(location);
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    match Path::new(location).components().all(inside) {
-        true => Ok(()),
-        false => denied(format!(
-            "tensor `{name}` lies in `{}`, outside the model's folder",
-            clip(location)
+    if !Path::new(location).components().all(inside) {
+        return denied(format!(
+            "tensor `{name}` lies in `{shown}`, outside the model's folder"
+        ));
+    }
+    match Path::new(folder).join(location).metadata() {
+        Ok(found) if !found.is_file() => denied(format!(
+            "tensor `{name}` lies in `{shown}`: expected a file, got a folder, a pipe or a device"
         )),
+        // tract says what is wrong with it.
+        _ => Ok(()),
     }
 }
 
@@ -220,7 +226,7 @@ fn no_dtype(name: &str, dtype: &str) -> Error {
     ))
 }
 
-fn unsupported(message: String) -> Error {
+pub(crate) fn unsupported(message: String) -> Error {
     Error::new(ErrorKind::UnsupportedOperation, message)
         .with_hint("another backend may run this model")
 }

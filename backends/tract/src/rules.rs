@@ -101,6 +101,11 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         },
     },
     Rule {
+        operators: &["Einsum"],
+        what: "an index twice in one term beside other inputs",
+        applies: |f| has_diagonal(f.text("equation")),
+    },
+    Rule {
         operators: &["GlobalLpPool"],
         what: "it divides by the number of elements",
         applies: |_| true,
@@ -129,6 +134,11 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         operators: &["NonMaxSuppression"],
         what: "without `max_output_boxes_per_class` it selects boxes, not none",
         applies: |f| !f.has_input(2),
+    },
+    Rule {
+        operators: &["Pad"],
+        what: "with a constant value it ignores the mode",
+        applies: |f| !matches!(f.text("mode"), "" | "constant") && f.has_input(2),
     },
     Rule {
         operators: &["ParametricSoftplus"],
@@ -165,6 +175,11 @@ pub(crate) const FROM_FILE: &[Rule] = &[
         what: "numbers of dtype f16 are distributed uniformly",
         applies: |f| !matches!(f.int("dtype", 1), 1 | 11),
     },
+    Rule {
+        operators: &["Transpose"],
+        what: "a `perm` that is no permutation",
+        applies: |f| !permutes(f.ints("perm")),
+    },
 ];
 
 /// Rules that need what tract has found out. Within the graphs of `If` and `Scan` nothing is known.
@@ -199,6 +214,11 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         operators: &["Dropout"],
         what: "its mask before opset 12",
         applies: |f| f.opset < 12 && f.uses_output(1),
+    },
+    Rule {
+        operators: &["LSTM"],
+        what: "`Y_c` beside another output, from two states that begin alike, with which no run ends well",
+        applies: joins_states,
     },
     Rule {
         operators: &["Pow"],
@@ -239,6 +259,11 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         operators: &["ReduceLogSum", "ReduceLogSumExp"],
         what: "integers",
         applies: |f| f.dtype(0).is_some_and(|dtype| !dtype.is_float()),
+    },
+    Rule {
+        operators: &["ReduceMax", "ReduceMin"],
+        what: "an input without elements",
+        applies: |f| f.is_empty(0) && f.constant(0).is_none(),
     },
     Rule {
         operators: &["Resize"],
@@ -323,6 +348,11 @@ pub(crate) const FROM_TYPES: &[Rule] = &[
         what: "without axes it keeps a dynamic dimension that turns out to be 1",
         applies: |f| !f.has("axes") && !f.has_input(1) && f.shape(0).is_none(),
     },
+    Rule {
+        operators: &["TopK"],
+        what: "more elements than there are",
+        applies: |f| takes_too_many(f).unwrap_or(false),
+    },
 ];
 
 /// The domains that tract's operators are from, and which are in each.
@@ -368,6 +398,49 @@ fn other_activations(f: &Facts<'_>) -> bool {
         .iter()
         .zip(expected)
         .any(|(given, expected)| !given.eq_ignore_ascii_case(expected.as_bytes()))
+}
+
+/// Whether an index comes twice in a term of several.
+fn has_diagonal(equation: &str) -> bool {
+    let inputs = equation.split("->").next().unwrap_or("");
+    let twice = |term: &str| {
+        let mut indices = term.char_indices();
+        indices.any(|(at, index)| index.is_alphabetic() && term[..at].contains(index))
+    };
+    inputs.contains(',') && inputs.split(',').any(twice)
+}
+
+/// Whether every axis is there once, as where nothing is said.
+fn permutes(axes: &[i64]) -> bool {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..axes.len() as i64)
+}
+
+/// Whether tract takes both states of several steps for one, which it then cannot split into rows.
+fn joins_states(f: &Facts<'_>) -> bool {
+    let (several, one_way) = (
+        f.uses_output(2) && (f.uses_output(0) || f.uses_output(1)),
+        f.text("direction") != "bidirectional" && f.int("layout", 0) == 0,
+    );
+    let alike = match (f.has_input(5), f.has_input(6)) {
+        (false, false) => true,
+        (true, true) => f.constant(5).is_some_and(|h| f.constant(6) == Some(h)),
+        _ => false,
+    };
+    let is_one = |axis| f.dimension(0, axis) == Some(1);
+    several && one_way && alike && !is_one(0) && !is_one(1)
+}
+
+/// Whether `k` is more than the axis has; `None` where that is not known.
+fn takes_too_many(f: &Facts<'_>) -> Option<bool> {
+    let (axis, rank) = (f.int("axis", -1), f.rank(0)?);
+    let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+    let k = match f.has_input(1) {
+        true => *f.integers(1)?.first()?,
+        false => f.int("k", 0),
+    };
+    Some(usize::try_from(k).ok()? > f.dimension(0, axis)?)
 }
 
 /// Whether `axis` says what numpy's broadcasting does anyway; `None` where that is not known.
@@ -521,6 +594,11 @@ impl<'a> Facts<'a> {
             .iter()
             .map(|dimension| dimension.to_usize().ok())
             .collect()
+    }
+
+    fn dimension(&self, index: usize, axis: usize) -> Option<usize> {
+        let dimension = self.input(index)?.shape.dims().nth(axis)?;
+        dimension.concretize()?.to_usize().ok()
     }
 
     /// Whether it is known to have no elements.

@@ -9,9 +9,10 @@ mod values;
 
 use infer_core::{Call, Cancel, Error, ErrorKind, Tensor};
 use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, StringStringEntryProto};
 
+use crate::load::load_model;
 use model::{Model, float, int, ints, text, texts, value};
 use values::{bools, integers, run, strings, tensor};
 
@@ -36,6 +37,30 @@ fn with_integers(model: Model, name: &str, dims: &[i64], values: &[i64]) -> Mode
     let mut model = model.integers(name, values);
     model.graph.initializer.last_mut().expect("just added").dims = dims.to_vec();
     model
+}
+
+/// An `LSTM` of three steps of two rows.
+fn cells(outputs: &[&str]) -> Model {
+    Model::new(14)
+        .x(&[3, 2, 1])
+        .floats("w", &[1, 4, 1], &[0.5; 4])
+        .floats("r", &[1, 4, 1], &[0.25; 4])
+        .node("LSTM", &["x", "w", "r"], outputs, &[int("hidden_size", 1)])
+}
+
+fn padded(mode: &str, inputs: &[&str]) -> Model {
+    Model::new(13)
+        .x(&[3])
+        .integers("pads", &[1, 1])
+        .floats("seven", &[], &[7.0])
+        .node("Pad", inputs, &["y"], &[text("mode", mode)])
+}
+
+fn normalized(model: Model, input: &str) -> Model {
+    let inputs = [input, "one", "one", "one", "one"];
+    model
+        .floats("one", &[1], &[1.0])
+        .node("BatchNormalization", &inputs, &["y"], &[])
 }
 
 /// Every rule: what the refusal says, and a model that it is about.
@@ -163,6 +188,15 @@ fn refused() -> Vec<(&'static str, Model)> {
                 .x(&[2, 3])
                 .node("Einsum", &["x"], &["y"], &[text("equation", "ij->")]),
         ),
+        (
+            "`Einsum` wrongly: an index twice",
+            Model::new(12).x(&[2, 2]).floats("v", &[2], &[1.0; 2]).node(
+                "Einsum",
+                &["x", "v"],
+                &["y"],
+                &[text("equation", "ii, i -> i")],
+            ),
+        ),
         ("`GlobalLpPool` wrongly", unary(13, "GlobalLpPool", &[])),
         (
             "`GridSample` wrongly: cubic",
@@ -233,6 +267,14 @@ fn refused() -> Vec<(&'static str, Model)> {
             recurrent("LSTM", 4, &[int("input_forget", 1)]),
         ),
         (
+            "`LSTM` wrongly: `Y_c` beside another output",
+            cells(&["y", "", "c"]),
+        ),
+        (
+            "`Pad` wrongly: with a constant value",
+            padded("reflect", &["x", "pads", "seven"]),
+        ),
+        (
             "`RandomNormal` wrongly",
             Model::new(13).node(
                 "RandomNormal",
@@ -286,6 +328,15 @@ fn refused() -> Vec<(&'static str, Model)> {
                 &["y"],
                 &[],
             ),
+        ),
+        (
+            "`ReduceMax` wrongly: an input without elements",
+            Model::new(13)
+                .x(&[2, 3])
+                .integers("none", &[0])
+                .integers("axis", &[1])
+                .node("Slice", &["x", "none", "none", "axis"], &["few"], &[])
+                .node("ReduceMax", &["few"], &["y"], &[ints("axes", &[1])]),
         ),
         (
             "`Resize` wrongly: the nearest pixel",
@@ -357,6 +408,77 @@ fn refused() -> Vec<(&'static str, Model)> {
                 .node("Squeeze", &["x"], &["y"], &[]),
         ),
         (
+            "`TopK` wrongly: more elements",
+            Model::new(11).x(&[0, 4]).integers("k", &[5]).node(
+                "TopK",
+                &["x", "k"],
+                &["y", "i"],
+                &[],
+            ),
+        ),
+        (
+            "`Transpose` wrongly: a `perm`",
+            Model::new(13)
+                .x(&[2, 3])
+                .node("Transpose", &["x"], &["y"], &[ints("perm", &[0, 0])]),
+        ),
+        (
+            "`Transpose` wrongly: a `perm`",
+            Model::new(13)
+                .x(&[2, 3])
+                .node("Transpose", &["x"], &["y"], &[ints("perm", &[2, 1])]),
+        ),
+        (
+            "cannot run `BatchNormalization` of a tensor of rank 1",
+            normalized(Model::new(15).x(&[4]), "x"),
+        ),
+        (
+            "cannot run `BatchNormalization` of a tensor of rank 0",
+            normalized(
+                Model::new(12).x(&[2, 3]).node(
+                    "ReduceSum",
+                    &["x"],
+                    &["all"],
+                    &[int("keepdims", 0)],
+                ),
+                "all",
+            ),
+        ),
+        (
+            "cannot run `DFT` of a tensor of rank 0",
+            Model::new(17).x(&[]).node("DFT", &["x"], &["y"], &[]),
+        ),
+        (
+            "cannot run `GatherND` of a tensor of rank 0",
+            with_integers(Model::new(13).x(&[2]), "at", &[], &[0]).node(
+                "GatherND",
+                &["x", "at"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "cannot run `LayerNormalization` of a tensor of rank 0",
+            Model::new(17).x(&[]).floats("one", &[], &[1.0]).node(
+                "LayerNormalization",
+                &["x", "one"],
+                &["y"],
+                &[],
+            ),
+        ),
+        (
+            "cannot run `LayerNormalization` of a tensor of rank 2, below 3",
+            Model::new(17)
+                .x(&[2, 3])
+                .floats("one", &[3], &[1.0; 3])
+                .node(
+                    "LayerNormalization",
+                    &["x", "one"],
+                    &["y"],
+                    &[int("axis", -3)],
+                ),
+        ),
+        (
             "does not have the operator `Relu` of domain `com.acme`",
             unary(13, "Relu", &[]).domain("com.acme"),
         ),
@@ -389,6 +511,80 @@ fn what_tract_gets_wrong_is_refused() {
             error.report()
         );
     }
+}
+
+#[test]
+fn what_is_just_beside_runs() {
+    let x = tensor(&[3], &[1.0, 2.0, 3.0]);
+    let square = tensor(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let steps = tensor(&[3, 2, 1], &[0.0; 6]);
+    let cases = [
+        (
+            padded("reflect", &["x", "pads"]),
+            &x,
+            vec![2.0, 1.0, 2.0, 3.0, 2.0],
+        ),
+        (
+            padded("constant", &["x", "pads", "seven"]),
+            &x,
+            vec![7.0, 1.0, 2.0, 3.0, 7.0],
+        ),
+        (
+            Model::new(12)
+                .x(&[2, 2])
+                .node("Einsum", &["x"], &["y"], &[text("equation", "ii->i")]),
+            &square,
+            vec![1.0, 4.0],
+        ),
+        (
+            Model::new(11).x(&[0, 2]).integers("k", &[2]).node(
+                "TopK",
+                &["x", "k"],
+                &["y", "i"],
+                &[],
+            ),
+            &square,
+            vec![2.0, 1.0, 4.0, 3.0],
+        ),
+        (cells(&["y", "h"]), &steps, vec![0.0; 6]),
+        (cells(&["", "", "c"]), &steps, vec![0.0; 2]),
+    ];
+    for (model, input, expected) in cases {
+        let graph = model
+            .load()
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+        let got = run(graph.as_ref(), std::slice::from_ref(input)).expect("runs");
+        assert_eq!(got, expected);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_beside_the_model_is_refused_at_once() {
+    let folder = std::env::temp_dir().join(format!("infer-tract-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let pipe = folder.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let mut model =
+        Model::new(13)
+            .x(&[1])
+            .floats("w", &[1], &[])
+            .node("Add", &["x", "w"], &["y"], &[]);
+    let weights = model.graph.initializer.last_mut().expect("just added");
+    weights.data_location = Some(DataLocation::External as i32);
+    weights.external_data = vec![StringStringEntryProto {
+        key: "location".to_owned(),
+        value: "pipe".to_owned(),
+    }];
+    let path = folder.to_str().expect("a name");
+    let loaded = load_model(model.proto(), Some(path), &Cancel::default());
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let error = loaded.err().expect("it is no file").report();
+    assert!(
+        error.contains("`w` lies in `pipe`: expected a file"),
+        "{error}"
+    );
 }
 
 /// A chain between `DequantizeLinear` and `QuantizeLinear`, from i8 to `to`, both of scale 1/64.

@@ -46,7 +46,7 @@ impl Scheduler {
     ) -> Result<Vec<Tensor>> {
         let cancel = asker.cancel;
         cancel.check()?;
-        let mut counting = self.counters.counting(Instant::now());
+        let mut counting = self.counters.counting(Instant::now(), asker.owner);
         let short = self.costs.is_short(Costs::kind(&inputs));
         let call = Call::new(inputs, cancel.clone());
         let caller = match self.stateful {

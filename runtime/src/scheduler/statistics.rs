@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use infer_core::{Error, ErrorKind, Result};
 
 use crate::latency::{Latencies, nanoseconds};
+use crate::scheduler::owner::Owner;
 
 /// Batch sizes are counted up to 1, 2, 4 and so on to this power of 2, and above.
 const SIZES: usize = 8;
@@ -18,6 +19,9 @@ pub(crate) struct Counters {
     /// Of the failed ones those that were refused because too many waited, and those that were stopped.
     refused: AtomicU64,
     stopped: AtomicU64,
+    /// Those of guests that did not fit, and those of clients, which are counted as requests too.
+    unfit: AtomicU64,
+    unfit_of_clients: AtomicU64,
     /// Nanoseconds of the calls that were answered, from their beginning to their end.
     answering: AtomicU64,
     latencies: Latencies,
@@ -35,6 +39,7 @@ pub(crate) struct Counters {
 pub(crate) struct Counting<'a> {
     counters: &'a Counters,
     since: Instant,
+    owner: Owner,
     failure: Option<ErrorKind>,
 }
 
@@ -47,7 +52,8 @@ impl Counting<'_> {
 
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        self.counters.ended(self.failure, self.since.elapsed());
+        let took = self.since.elapsed();
+        self.counters.ended(self.failure, (took, self.owner));
     }
 }
 
@@ -62,6 +68,10 @@ pub struct Statistics {
     pub refused: u64,
     /// Calls that were stopped: at a deadline, or because nobody waited for them any more.
     pub stopped: u64,
+    /// Calls of guests whose inputs the model could not take.
+    pub unfit: u64,
+    /// The same of a server's clients.
+    pub unfit_of_clients: u64,
     /// The time of the calls that were answered, from their beginning to their end, together.
     pub answering: Duration,
     /// Runs of the engine; a batch is one.
@@ -84,8 +94,8 @@ pub struct Statistics {
 }
 
 impl Counters {
-    /// A call has ended that took so long.
-    pub(crate) fn ended(&self, failure: Option<ErrorKind>, took: Duration) {
+    /// A call of this owner's has ended that took so long.
+    pub(crate) fn ended(&self, failure: Option<ErrorKind>, (took, owner): (Duration, Owner)) {
         let one = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         self.latencies.add(took);
         let Some(kind) = failure else {
@@ -98,7 +108,9 @@ impl Counters {
         match kind {
             ErrorKind::Busy => one(&self.refused),
             ErrorKind::Timeout => one(&self.stopped),
-            _ => 0,
+            ErrorKind::RuntimeError | ErrorKind::Unknown => 0,
+            _ if owner == Owner::default() => one(&self.unfit_of_clients),
+            _ => one(&self.unfit),
         };
     }
 
@@ -128,11 +140,12 @@ impl Counters {
             .fetch_add(nanoseconds(time), Ordering::Relaxed);
     }
 
-    /// Counts a call when what is returned is dropped: its caller may go away.
-    pub(crate) fn counting(&self, since: Instant) -> Counting<'_> {
+    /// Counts a call of this owner's when what is returned is dropped: its caller may go away.
+    pub(crate) fn counting(&self, since: Instant, owner: Owner) -> Counting<'_> {
         Counting {
             counters: self,
             since,
+            owner,
             failure: Some(ErrorKind::Timeout),
         }
     }
@@ -148,6 +161,8 @@ impl Counters {
             failed: read(&self.failed),
             refused: read(&self.refused),
             stopped: read(&self.stopped),
+            unfit: read(&self.unfit),
+            unfit_of_clients: read(&self.unfit_of_clients),
             answering: Duration::from_nanos(read(&self.answering)),
             runs,
             run: runs + read(&self.more),

@@ -182,21 +182,33 @@ const FRAME: u32 = 1 << 20;
 /// so that nobody has to wake up for its end.
 const MOST_HANDED_OVER: usize = 1 << 20;
 
+/// How much a connection of HTTP/1.1 reads at one time, in bytes, and keeps a buffer for; a request's headers are no longer.
+const READ: usize = 128 << 10;
+
+/// How many requests a client of HTTP/2 may have at one time on one connection.
+const STREAMS: u32 = 100;
+
+/// How much of a request's body is taken from such a client before somebody reads it, in bytes.
+const UNREAD: u32 = 1 << 20;
+
 /// What answers one connection.
 fn builder(streams: PatientStreams, patience: Duration) -> auto::Builder<PatientStreams> {
     let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(KEPT.max(patience));
+        .header_read_timeout(KEPT.max(patience))
+        .max_buf_size(READ);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(patience)
         .max_frame_size(FRAME)
         .max_send_buf_size(MOST_HANDED_OVER)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(UNREAD)
+        // So that bodies which nobody reads yet, of requests that wait for their guest, keep no other from coming.
+        .initial_connection_window_size(STREAMS * UNREAD);
     builder
 }
 

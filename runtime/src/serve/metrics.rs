@@ -114,12 +114,14 @@ fn models(state: &State, families: &mut Vec<MetricFamily>) {
     ));
     let failures = known.iter().flat_map(|known| {
         let (calls, requests) = (&known.calls, &known.entry.requests);
-        let engine = calls.failed.saturating_sub(calls.refused + calls.stopped);
+        let others = calls.refused + calls.stopped + calls.unfit + calls.unfit_of_clients;
+        let engine = calls.failed.saturating_sub(others);
         let reasons = [
             ("REJECTED", calls.refused),
             ("CANCELED", calls.stopped),
             ("BACKEND", engine),
-            ("OTHER", requests.count(Ending::Invalid)),
+            // What did not fit for a client is among its requests already.
+            ("OTHER", requests.count(Ending::Invalid) + calls.unfit),
         ];
         reasons.map(|(reason, count)| {
             let labels = known.labels();

@@ -35,8 +35,7 @@ static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// A client may keep hundreds waiting, but not for hours.
 const MOST_TURNS: u32 = 10;
 
-/// How many bytes of answers a connection may hold that its client does not take, after we have done with them: as many as
-/// it may hold of requests.
+/// How many bytes of answers a connection may hold that its client does not take, after we have done with them.
 const MOST_LEFT: usize = 4 << 20;
 
 /// In nanoseconds from then, never 0.

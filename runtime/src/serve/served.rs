@@ -13,7 +13,7 @@ use crate::guest::Guest;
 use crate::nn::info;
 use crate::open::load_model;
 use crate::registry::Model;
-use crate::scheduler::{Asker, Counters};
+use crate::scheduler::{Asker, Counters, Owner};
 use crate::serve::config::ModelConfig;
 use crate::serve::guests::ServedGuest;
 use crate::tune::inputs;
@@ -114,7 +114,7 @@ impl GuestModel {
     async fn infer(&self, inputs: Vec<(String, Tensor)>, cancel: &Cancel) -> Result<Vec<Tensor>> {
         let inputs = self.signature.arrange(inputs)?;
         let (since, rows) = (Instant::now(), infer_core::rows(&inputs));
-        let mut counting = self.calls.counting(since);
+        let mut counting = self.calls.counting(since, Owner::default());
         let result = self.transform(inputs, cancel).await;
         if result.is_ok() {
             self.calls.ran((1, rows), since.elapsed());

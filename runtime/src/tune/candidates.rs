@@ -57,7 +57,7 @@ impl Backends {
         let named = wishes.backend.as_deref();
         let readers = self.readers(named, encoding)?;
         self.device(named, wishes.device)?;
-        let mut candidates = Vec::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
         for backend in readers {
             let probe = match run_engine(backend.name(), || backend.probe()) {
                 Ok(probe) => probe,
@@ -68,7 +68,15 @@ impl Backends {
             };
             let devices = probe.devices.iter().map(|info| info.device);
             for device in devices.filter(|device| is_wanted(wishes.device, *device)) {
-                candidates.extend(of_device(wishes, backend.name(), device));
+                for candidate in of_device(wishes, backend.name(), device) {
+                    // What was asked for twice is tried once.
+                    if !candidates
+                        .iter()
+                        .any(|other| other.setting == candidate.setting)
+                    {
+                        candidates.push(candidate);
+                    }
+                }
             }
         }
         if candidates.is_empty() {
@@ -185,8 +193,8 @@ mod tests {
         let fake = FakeBackend::new().with_devices(&[Device::Cpu, Device::Gpu(1)]);
         let backends = Backends::new(vec![Arc::new(fake)]);
         let named = Wishes {
-            threads: Some(counts(&[1, 3])),
-            precisions: Precisions::Named(vec![Precision::BF16]),
+            threads: Some(counts(&[1, 3, 1])),
+            precisions: Precisions::Named(vec![Precision::BF16, Precision::BF16]),
             ..Wishes::default()
         };
         let candidates = backends.candidates(&named, Encoding::Onnx).expect("some");

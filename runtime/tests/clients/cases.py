@@ -25,7 +25,7 @@ CASES = {
     "INT64": ("identity-i64", limits(np.int64)),
     "FP16": ("identity-f16", np.array([0.1, -65504, 6e-8, 0], np.float16)),
     "FP32": ("identity-f32", np.array([0.1, -3.4028235e38, 1e-45, -0.0], np.float32)),
-    "FP64": ("identity-f64", np.array([0.1, -1.7976931348623157e308, 5e-324, -0.0], np.float64)),
+    "FP64": ("identity-f64", np.array([0.1, -1.7976931348623157e308, 5e-324, -0.0, 0.9424502837770503], np.float64)),
     "BF16": ("identity-bf16", np.array([0.1, -3e38, 1e-38, 0], ml_dtypes.bfloat16)),
     "BYTES": ("identity-string", np.array(["", "caf\u00e9", "a\nb\"\\", "x" * 300], np.object_)),
 }

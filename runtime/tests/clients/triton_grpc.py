@@ -163,11 +163,14 @@ def busy(side):
     return [refused_at_once]
 
 
-def main(what, address):
-    side = triton.Side(triton_grpc, address, STATUSES, {"as_json": True})
+def main(what, address, *more):
+    tls = {"ssl": True, "root_certificates": more[0]} if what == "tls" else {}
+    side = triton.Side(triton_grpc, address, STATUSES, {"as_json": True}, **tls)
     token = {"authorization": "Bearer secret"}
     if what == "protocol":
         cases.run(triton.checks(side) + more_checks(side))
+    elif what == "tls":
+        cases.run(triton.checks(side))
     elif what == "control":
         cases.run(triton.control(side, token, {"authorization": "Bearer other"}))
     else:

@@ -148,10 +148,13 @@ def photo(side, path):
 
 
 def main(what, address, *more):
-    side = triton.Side(http, address, STATUSES, {}, network_timeout=300.0, concurrency=8)
+    tls = {"ssl": True, "ssl_options": {"ca_certs": more[0]}} if what == "tls" else {}
+    side = triton.Side(http, address, STATUSES, {}, network_timeout=300.0, concurrency=8, **tls)
     token = {"authorization": "Bearer secret"}
     if what == "protocol":
         cases.run(triton.checks(side) + more_checks(side))
+    elif what == "tls":
+        cases.run(triton.checks(side))
     elif what == "control":
         cases.run(triton.control(side, token, {"authorization": "Bearer other"}))
     else:

@@ -7,6 +7,7 @@
 
 /// ONNX's numbers of element types.
 pub const FLOAT: u64 = 1;
+pub const UINT8: u64 = 2;
 pub const INT64: u64 = 7;
 
 /// A model under construction.
@@ -53,6 +54,13 @@ impl Model {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let shape = [values.len() as u64];
         let tensor = [tensor(name, INT64, &shape), message(9, &raw)].concat();
+        self.graph.extend(message(5, &tensor));
+        self
+    }
+
+    /// One number of u8.
+    pub fn byte(mut self, name: &str, number: u8) -> Model {
+        let tensor = [tensor(name, UINT8, &[]), message(9, &[number])].concat();
         self.graph.extend(message(5, &tensor));
         self
     }

@@ -55,7 +55,7 @@ pub(crate) fn serve(args: ServeArgs, verbosity: &Verbosity) -> anyhow::Result<St
     config.access_log |= verbosity.verbose > 0;
     anyhow::ensure!(
         !config.models.is_empty() || !config.guests.is_empty(),
-        "expected a guest, --model or --config: there is nothing to serve"
+        "expected models or guests in the file: there is nothing to serve"
     );
     let engine = Engine::new(&engine_config(&config.guests))?;
     let guests = config.guests.iter().map(|guest| prepare(&engine, guest));

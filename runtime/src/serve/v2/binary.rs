@@ -37,7 +37,9 @@ pub(crate) fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
     let length = value
         .to_str()
         .ok()
-        .and_then(|text| text.trim().parse().ok());
+        .map(str::trim)
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok());
     length.map(Some).ok_or_else(|| {
         let message = format!("expected a number of bytes in `{JSON_LENGTH}`, got {value:?}");
         Error::new(ErrorKind::InvalidArgument, message)
@@ -144,7 +146,7 @@ mod tests {
         };
         assert_eq!(header("17").expect("valid"), Some(17));
         assert_eq!(json_length(&HeaderMap::new()).expect("valid"), None);
-        for wrong in ["", "-1", "x", "1.5", "99999999999999999999999"] {
+        for wrong in ["", "-1", "+1", "x", "1.5", "99999999999999999999999"] {
             assert!(header(wrong).is_err(), "{wrong}");
         }
     }

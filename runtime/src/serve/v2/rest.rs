@@ -226,6 +226,13 @@ fn check_encoding(headers: &HeaderMap) -> Result<()> {
 /// Reads a body of which the first `head` bytes are JSON, or all.
 fn read(head: Option<usize>, body: &Bytes) -> Result<Asked> {
     let head = head.unwrap_or(body.len());
+    if head == 0 && !body.is_empty() {
+        let message = format!(
+            "expected JSON before the tensors, got `{}: 0`: a body of one tensor alone says neither its input nor its shape",
+            binary::JSON_LENGTH
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     if head > body.len() {
         let message = format!(
             "expected {head} bytes of JSON as `{}` says, got a body of {}",

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::{ArgGroup, Args, ValueHint};
 use infer::serve::config::GuestConfig;
 use infer::values::{parse_address, parse_any_duration, parse_duration, parse_size};
 
@@ -33,7 +33,9 @@ Signals:
 Exit status:
   0    stopped by a signal, in order
   2    wrong usage
-  125  it cannot start: an address that is taken, a model that cannot be loaded, ...")]
+  125  it cannot start: an address that is taken, a model that cannot be loaded, ...",
+    group = ArgGroup::new("served").args(["guest", "models", "config"]).multiple(true).required(true)
+)]
 pub(crate) struct ServeArgs {
     /// A guest: a component that answers HTTP requests (it exports `wasi:http/incoming-handler`) or is a model
     /// (`infer:nn/transform`)
