@@ -221,6 +221,27 @@ async fn a_guest_that_is_no_command_is_refused_with_a_remedy() {
 const ENDLESS: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
 
 /// A module that ends at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_s_division_is_its_trap_and_no_engine_s() {
+    let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+    // Both look at the same signal.
+    infer_core::run_engine("engine", || Ok(())).expect("nothing is wrong");
+    for (a, b) in [(i32::MIN, -1), (1, 0)] {
+        let text = format!(
+            r#"(module
+                (memory (export "memory") 1)
+                (global $a (mut i32) (i32.const {a}))
+                (global $b (mut i32) (i32.const {b}))
+                (func (export "_start")
+                    (drop (i32.div_s (global.get $a) (global.get $b)))))"#
+        );
+        let guest = guest_of(&engine, &text);
+        let instance = common::instance(&[], Arc::default());
+        let ran = common::run(&guest, instance, Vec::new()).await;
+        assert!(matches!(ran.end, End::Trapped(_)), "{:?}", ran.end);
+    }
+}
+
 const SHORT: &str = r#"(module (func (export "_start")))"#;
 
 fn guest_of(engine: &Engine, text: &str) -> Arc<Guest> {

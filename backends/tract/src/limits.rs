@@ -27,7 +27,7 @@ const HIGHEST_RANK: usize = 32;
 const MOST_PARTS: usize = 64;
 const DEEPEST_PART: usize = 16;
 
-/// An input of an operator that tract cannot take of a lower rank: it would read past the end, or count without one.
+/// An input of an operator that tract cannot take of a lower rank: it would read past the end, or never end.
 #[derive(Clone, Copy, Debug)]
 struct Lowest {
     operator: &'static str,
