@@ -260,7 +260,7 @@ fn a_request_that_does_not_fit_is_counted_once() {
     let Some(server) = serve(&["pick"], &[]) else {
         return;
     };
-    let index = json!({ "name": "index", "datatype": "INT64", "shape": [1], "data": [1 << 40] });
+    let index = json!({ "name": "index", "datatype": "INT64", "shape": [1], "data": [1_000_000] });
     let body = json!({ "inputs": [index] }).to_string();
     let answer = server.post("/v2/models/pick/infer", body.as_bytes());
     assert_eq!(answer.status, 400, "{}", answer.text());
