@@ -140,7 +140,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         operators: &["Softmax"],
         what: "of opset 11 and 12, of `axis` alone and not of all axes from there on",
-        applies: |f| matches!(f.scope.opset, 11 | 12) && !is_last(f).unwrap_or(false),
+        applies: |f| matches!(f.scope.opset, 11 | 12) && is_last(f) == Some(false),
     },
     Rule {
         operators: &["Tile"],
