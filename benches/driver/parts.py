@@ -13,10 +13,10 @@ from stats import spread
 FOLDER, BENCHMARK = "target/criterion", "instances"
 #: How criterion is told to be quick.
 QUICK = ("--warm-up-time", "0.5", "--measurement-time", "1", "--sample-size", "20")
-
-
 #: The packages, together: one alone has fewer features, and would be compiled once more.
 PACKAGES = ("--quiet", "-p", "infer", "-p", "infer-benches", "--locked")
+#: How much is shown of what a command that fails has said, in characters.
+LAST = 2000
 #: What the soak says of one engine and ABI.
 LIVE = re.compile(r"^(\S+) on (\w+), (\w+), pool .*: (\d+) KiB for each further instance, tensors of (\d+) KiB included$", re.M)
 
@@ -28,30 +28,32 @@ def measure(environment, quick):
     command = ["cargo", "bench", *PACKAGES, "--bench", BENCHMARK, "--", "--noplot"]
     before = set(found())
     stamps = {path: os.stat(path).st_mtime_ns for path in before}
-    run(command + list(QUICK if quick else ()), environment)
+    said, well = run(command + list(QUICK if quick else ()), environment)
+    if not well:
+        raise Failure("`%s` failed: %s" % (" ".join(command), said.strip()[-LAST:]))
     fresh = [path for path in found() if stamps.get(path) != os.stat(path).st_mtime_ns]
     rows = [row(path) for path in sorted(fresh, key=os.path.getmtime)]
     return {"rows": rows, "live": live(environment)}
 
 
 def run(command, environment):
-    """What the command prints to its standard error."""
+    """What the command prints to its standard error, and whether it went well."""
     try:
         done = subprocess.run(
-            command, check=True, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command, check=False, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or "").strip().rpartition("\n")[2]
-        raise Failure("cannot run `%s`: %s; %s" % (" ".join(command), error, said)) from error
-    return done.stderr
+    except OSError as error:
+        raise Failure("cannot run `%s`: %s" % (" ".join(command), error)) from error
+    return done.stderr, done.returncode == 0
 
 
 def live(environment):
-    """What a further live instance of a model takes, by engine and ABI."""
-    said = run(["cargo", "test", "--release", *PACKAGES, "--test", "soak", "--", "--nocapture"], environment)
+    """What a further live instance of a model takes, by engine and ABI: the test fails where that is too much."""
+    command = ["cargo", "test", "--release", *PACKAGES, "--test", "soak", "--", "--nocapture"]
+    said, _ = run(command, environment)
     found = lives(said)
     if not found:
-        raise Failure("expected the test `soak` to say what a further instance takes, got `%s`" % said.strip())
+        raise Failure("`%s` said nothing of live instances: %s" % (" ".join(command), said.strip()[-LAST:]))
     return found
 
 

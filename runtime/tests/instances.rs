@@ -220,7 +220,6 @@ async fn a_guest_that_is_no_command_is_refused_with_a_remedy() {
 /// A module that runs until it is stopped.
 const ENDLESS: &str = r#"(module (func (export "_start") (loop $again (br $again))))"#;
 
-/// A module that ends at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_s_division_is_its_trap_and_no_engine_s() {
     let engine = Engine::new(&EngineConfig::default()).expect("an engine");
@@ -242,6 +241,7 @@ async fn a_guest_s_division_is_its_trap_and_no_engine_s() {
     }
 }
 
+/// A module that ends at once.
 const SHORT: &str = r#"(module (func (export "_start")))"#;
 
 fn guest_of(engine: &Engine, text: &str) -> Arc<Guest> {

@@ -275,26 +275,28 @@ fn not_one_request_is_lost() {
 #[test]
 fn a_signal_under_load_loses_nothing() {
     let model = test_model("identity-f32");
-    let mut server = start(
-        &model,
-        &[&["--drain", "2s", "--grace", "60s"], &LIMITS[..]].concat(),
-    );
+    // Long enough for each client to hear of it, and for its requests, on a machine that is busy.
+    let ending = ["--drain", "5s", "--grace", "60s", "--timeout", "5s"];
+    let mut server = start(&model, &[&ending[..], &LIMITS[2..]].concat());
     let (counts, address) = (Counts::default(), server.http.clone());
     let (faults, going_on) = (AtomicU64::new(0), AtomicBool::new(true));
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let (counts, address) = (&counts, &address);
+                let (counts, address, going_on) = (&counts, &address, &going_on);
                 scope.spawn(move || {
                     let agent = Client::new();
                     // As a load balancer does, it asks before it sends.
-                    for number in 0.. {
+                    for number in (0..).take_while(|_| going_on.load(Ordering::Relaxed)) {
                         let ready = agent
                             .0
                             .get(format!("http://{address}/v2/health/ready"))
                             .call();
-                        if ready.is_ok_and(|answer| answer.status() != 200) {
-                            break;
+                        match ready {
+                            Ok(answer) if answer.status() == 200 => {}
+                            Ok(_) => break,
+                            // It answers as long as it has not said that it is not ready.
+                            Err(error) => return counts.count(&Err(error.to_string())),
                         }
                         counts.count(&agent.ask(address, number * (CLIENTS + 1) + client));
                     }

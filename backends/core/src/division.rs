@@ -24,17 +24,24 @@ mod signal {
 
     use crate::panic::in_engine;
 
-    /// What is in the names of libraries whose own threads run models.
-    const LIBRARIES: [&[u8]; 2] = [b"onnxruntime", b"openvino"];
+    /// The engines that run models on threads of their own, as the names of their libraries have them.
+    #[cfg(not(test))]
+    const ENGINES: [&str; 2] = ["onnxruntime", "openvino"];
+    #[cfg(test)]
+    const ENGINES: [&str; 3] = ["onnxruntime", "openvino", "infer_core"];
 
     /// What the kernel says of a signal that is for a division.
     const FPE_INTDIV: c_int = 1;
 
-    /// What did about this signal before; the handler is there only after it is known.
+    /// What did about this signal before: as it was when the handler was made, and what took its place until it was there.
     static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+    static REPLACED: OnceLock<libc::sigaction> = OnceLock::new();
 
-    /// How many were refused on threads of the engines' own.
-    static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
+    /// How many were refused on threads of each engine's own.
+    static ELSEWHERE: [AtomicU64; ENGINES.len()] = [const { AtomicU64::new(0) }; ENGINES.len()];
+
+    /// The last such instruction and its engine, since looking for it may take long.
+    static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
 
     thread_local! {
         static HERE: Cell<bool> = const { Cell::new(false) };
@@ -42,21 +49,26 @@ mod signal {
 
     /// Looks whether a division is refused while an engine runs.
     pub(crate) struct Watch {
-        elsewhere: u64,
+        elsewhere: Option<(&'static AtomicU64, u64)>,
     }
 
     impl Watch {
-        pub(crate) fn start() -> Watch {
+        pub(crate) fn start(engine: &str) -> Watch {
             static INSTALLED: Once = Once::new();
             INSTALLED.call_once(install);
+            let known = ENGINES.iter().position(|name| *name == engine);
             Watch {
-                elsewhere: ELSEWHERE.load(Ordering::Relaxed),
+                elsewhere: known.map(|place| {
+                    let count = &ELSEWHERE[place];
+                    (count, count.load(Ordering::Relaxed))
+                }),
             }
         }
 
-        /// Whether one was: on this thread, or on one of an engine's, which may have run another's model.
+        /// Whether one was: on this thread, or on one of the engine's, which may have run another's model.
         pub(crate) fn saw_one(self) -> bool {
-            HERE.take() || ELSEWHERE.load(Ordering::Relaxed) != self.elsewhere
+            let more = |(count, before): (&AtomicU64, u64)| count.load(Ordering::Relaxed) != before;
+            HERE.take() || self.elsewhere.is_some_and(more)
         }
     }
 
@@ -75,11 +87,16 @@ mod signal {
         let mut ours: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         ours.sa_sigaction = handler as usize;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-        // SAFETY: the handler does what a handler may, and hands on what is not for it. Where this fails, all is as before.
-        unsafe { libc::sigaction(libc::SIGFPE, &ours, ptr::null_mut()) };
+        let mut replaced = before;
+        // SAFETY: the handler hands on what is not for it. Where this fails, all is as before.
+        unsafe { libc::sigaction(libc::SIGFPE, &ours, &mut replaced) };
+        if replaced.sa_sigaction != before.sa_sigaction {
+            let _ = REPLACED.set(replaced);
+        }
     }
 
-    /// Neither takes locks nor memory: all that it touches is atomic, the thread's own, or the interrupted code's.
+    /// What it touches is atomic, the thread's own, or the interrupted code's; only the name of a library is asked for under
+    /// the loader's lock, which no engine holds while it divides.
     extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
         // SAFETY: the kernel hands both over for the time of the call; the context is that of an x86-64.
         let (code, registers) = unsafe {
@@ -89,33 +106,47 @@ mod signal {
         let place = registers[libc::REG_RIP as usize] as usize as *const u8;
         // SAFETY: these are the bytes of the instruction that was refused, one after the other.
         let division = || Division::read(|at| unsafe { place.add(at).read() });
+        let count = match in_engine() {
+            true => None,
+            false => engine_of(place).map(|engine| &ELSEWHERE[engine]),
+        };
         if code == FPE_INTDIV
-            && (in_engine() || is_of_an_engine(place))
+            && (in_engine() || count.is_some())
             && let Some(division) = division()
         {
             division.pass(registers);
-            match in_engine() {
-                true => HERE.set(true),
-                false => {
-                    ELSEWHERE.fetch_add(1, Ordering::Relaxed);
+            match count {
+                Some(count) => {
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
+                None => HERE.set(true),
             }
             return;
         }
         hand_on(signal, info, context);
     }
 
-    fn is_of_an_engine(place: *const u8) -> bool {
+    /// The place of the engine in whose library this instruction lies.
+    fn engine_of(place: *const u8) -> Option<usize> {
+        // Addresses have 47 bits.
+        let packed = |engine: usize| (place as u64) << 8 | engine as u64;
+        let last = LAST.load(Ordering::Relaxed);
+        if last >> 8 == place as u64 {
+            return Some((last & 0xff) as usize);
+        }
         let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
         // SAFETY: it writes what is in the library of this place, if that is one, whose name stays as long as it does.
-        let name = unsafe {
+        let path = unsafe {
             match libc::dladdr(place.cast(), found.as_mut_ptr()) {
-                0 => return false,
+                0 => return None,
                 _ => CStr::from_ptr(found.assume_init().dli_fname).to_bytes(),
             }
         };
-        let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
-        LIBRARIES.iter().any(|part| has(part))
+        let file = path.rsplit(|byte| *byte == b'/').next()?;
+        let has = |name: &str| file.windows(name.len()).any(|part| part == name.as_bytes());
+        let engine = ENGINES.iter().position(|name| has(name))?;
+        LAST.store(packed(engine), Ordering::Relaxed);
+        Some(engine)
     }
 
     /// Does as was done before there was this handler.
@@ -193,20 +224,34 @@ mod signal {
             })
         }
 
-        /// Goes on behind it: the quotient is the lower half of what was to be divided, which is right for the smallest
-        /// number by -1, and nothing is left over.
+        /// Goes on behind it: the smallest number by -1 is itself, as it wraps; by 0 all are 0, and nothing is left over.
         fn pass(&self, registers: &mut [libc::greg_t; 23]) {
             registers[libc::REG_RIP as usize] += self.length as libc::greg_t;
-            let (quotient, rest) = (libc::REG_RAX as usize, libc::REG_RDX as usize);
-            match self.width {
-                1 => registers[quotient] &= !0xff00,
-                2 => registers[rest] &= !0xffff,
-                4 => {
-                    registers[quotient] &= 0xffff_ffff;
-                    registers[rest] = 0;
+            let (low, high) = (
+                registers[libc::REG_RAX as usize],
+                registers[libc::REG_RDX as usize],
+            );
+            let (quotient, rest) = match self.width {
+                1 => {
+                    let wraps = low as u16 == 0xff80;
+                    (low & !0xffff | if wraps { 0x80 } else { 0 }, high)
                 }
-                _ => registers[rest] = 0,
-            }
+                2 => {
+                    let wraps = (high as u16, low as u16) == (u16::MAX, 1 << 15);
+                    let quotient = if wraps { 1 << 15 } else { 0 };
+                    (low & !0xffff | quotient, high & !0xffff)
+                }
+                4 => {
+                    let wraps = (high as u32, low as u32) == (u32::MAX, 1 << 31);
+                    (if wraps { 1 << 31 } else { 0 }, 0)
+                }
+                _ => {
+                    let wraps = (high, low) == (-1, i64::MIN);
+                    (if wraps { i64::MIN } else { 0 }, 0)
+                }
+            };
+            registers[libc::REG_RAX as usize] = quotient;
+            registers[libc::REG_RDX as usize] = rest;
         }
     }
 
@@ -269,18 +314,39 @@ mod signal {
                 assert!(run_engine("engine", || Ok(divide(a, 1))).is_ok());
             }
             assert!(run_engine("engine", || Ok(divide_bytes(0x1234, 0))).is_err());
-            // One that this thread does without an engine belongs to nobody, and one elsewhere to whoever runs.
-            let elsewhere = || {
-                std::thread::scope(|scope| {
-                    let thread = scope.spawn(|| run_engine("inner", || Ok(divide(1, 0))));
-                    thread.join().expect("no panic")
-                })
+            let mut quotients = Vec::new();
+            let all = run_engine("engine", || {
+                quotients = vec![divide(i32::MIN, -1), divide(-7, 0), divide(7, 2)];
+                Ok(())
+            });
+            assert!(all.is_err());
+            assert_eq!(quotients, [i32::MIN, 0, 3]);
+        }
+
+        /// One on a thread that has no run of its own.
+        fn divide_elsewhere() {
+            let thread = std::thread::spawn(|| divide(1, 0));
+            assert_eq!(thread.join().expect("no panic"), 0);
+        }
+
+        #[test]
+        fn what_an_engine_s_thread_cannot_divide_is_that_engine_s() {
+            let work = || {
+                divide_elsewhere();
+                Ok(())
             };
-            assert!(
-                run_engine("engine", || Ok(elsewhere()))
-                    .expect("its own")
-                    .is_err()
-            );
+            // Twice, since the place is remembered.
+            for _ in 0..2 {
+                assert!(run_engine("infer_core", work).is_err());
+                assert!(run_engine("onnxruntime", work).is_ok());
+                assert!(run_engine("tract", work).is_ok());
+            }
+            let inner = || {
+                let thread = std::thread::spawn(|| run_engine("inner", || Ok(divide(1, 0))));
+                Ok(thread.join().expect("no panic"))
+            };
+            let its_own = run_engine("infer_core", inner).expect("of another thread's run");
+            assert!(its_own.is_err());
         }
     }
 }
@@ -290,7 +356,7 @@ mod nothing {
     pub(crate) struct Watch;
 
     impl Watch {
-        pub(crate) fn start() -> Watch {
+        pub(crate) fn start(_engine: &str) -> Watch {
             Watch
         }
 

@@ -25,7 +25,7 @@ pub fn in_engine() -> bool {
 /// # Errors
 /// Those of `work`; `RuntimeError` for a panic, with the engine's own message, and for such a division.
 pub fn run_engine<T>(engine: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let watch = Watch::start();
+    let watch = Watch::start(engine);
     let outer = IN_ENGINE.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     IN_ENGINE.set(outer);

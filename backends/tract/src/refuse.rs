@@ -201,7 +201,7 @@ fn check_location(tensor: &TensorProto, folder: Option<&str>) -> Result<()> {
         ));
     }
     match Path::new(folder).join(location).metadata() {
-        Ok(found) if !found.is_file() => denied(format!(
+        Ok(found) if !location.is_empty() && !found.is_file() => denied(format!(
             "tensor `{name}` lies in `{shown}`: expected a file, got a folder, a pipe or a device"
         )),
         // tract says what is wrong with it.

@@ -429,7 +429,8 @@ fn joins_states(f: &Facts<'_>) -> bool {
         _ => false,
     };
     let is_one = |axis| f.dimension(0, axis) == Some(1);
-    several && one_way && alike && !is_one(0) && !is_one(1)
+    // Of graphs inside of nodes too little is known.
+    f.parsed.is_some() && several && one_way && alike && !is_one(0) && !is_one(1)
 }
 
 /// Whether `k` is more than the axis has; `None` where that is not known.
