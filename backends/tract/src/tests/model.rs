@@ -123,6 +123,13 @@ impl Model {
     }
 }
 
+/// An operator of one input of four elements.
+pub(super) fn unary(opset: i64, op_type: &str, attributes: &[AttributeProto]) -> Model {
+    Model::new(opset)
+        .x(&[1, 1, 2, 2])
+        .node(op_type, &["x"], &["y"], attributes)
+}
+
 pub(super) fn value(name: &str, dtype: DataType, shape: &[i64]) -> ValueInfoProto {
     let dim = shape.iter().enumerate().map(|(axis, &size)| Dimension {
         value: Some(match size {

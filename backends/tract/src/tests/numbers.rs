@@ -3,9 +3,9 @@
 
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::model::{Model, int, ints};
+use super::Repaired;
+use super::model::{Model, int, ints, unary};
 use super::values::{bytes, integers, narrow_integers, tensor};
-use super::{Repaired, unary};
 
 pub(super) fn repaired() -> Vec<Repaired> {
     let large = (1i64 << 40) + 7;
