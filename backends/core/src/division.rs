@@ -1,6 +1,6 @@
 //! Divisions of whole numbers that the processor refuses, in an engine's machine code: by 0, and of the smallest number
 //! by -1. The kernel's answer is a signal that ends the process, with every guest and client in it. Here such a division
-//! gives anything instead, and the run that it was part of gives an error.
+//! gives a number all the same, and the run that it was part of an error.
 //!
 //! Only Linux on x86-64 has that signal; elsewhere nothing is done.
 
@@ -151,8 +151,9 @@ mod signal {
 
     /// Does as was done before there was this handler.
     fn hand_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-        let before = BEFORE
+        let before = REPLACED
             .get()
+            .or(BEFORE.get())
             .filter(|before| ![libc::SIG_DFL, libc::SIG_IGN].contains(&before.sa_sigaction));
         let Some(before) = before else {
             // SAFETY: it ends the process when the instruction is tried again, as the kernel does.
