@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use infer_core::{Error, ErrorKind, Result};
+use wasmparser::{Validator, WasmFeatures};
 use wasmtime::Module;
 use wasmtime::Precompiled;
 use wasmtime::component::Component;
@@ -83,12 +84,37 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
             return Err(Error::new(ErrorKind::InvalidEncoding, message));
         }
     };
-    compiled.map_err(|error| {
-        Error::new(
+    compiled.map_err(|error| refused(bytes, &error))
+}
+
+/// Why wasmtime did not take some WebAssembly.
+pub(crate) fn refused(bytes: &[u8], error: &wasmtime::Error) -> Error {
+    if let Some(error) = too_large(error) {
+        return error;
+    }
+    let everything = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes);
+    let refused = match everything {
+        Ok(_) => Error::new(
+            ErrorKind::UnsupportedOperation,
+            "the guest needs a part of WebAssembly that infer does not have",
+        )
+        .with_hint("docs/guests.md says what it has; most compilers can do without the rest"),
+        Err(_) => Error::new(
             ErrorKind::InvalidEncoding,
             "the guest is not valid WebAssembly",
-        )
-        .with_source(text(&error))
+        ),
+    };
+    refused.with_source(text(error))
+}
+
+/// What an engine with a pool says of a guest that needs more than an instance in it has.
+fn too_large(error: &wasmtime::Error) -> Option<Error> {
+    let text = text(error);
+    text.contains(" exceeds the ").then(|| {
+        let message = "the guest needs more memories, tables or instances than it may have";
+        Error::new(ErrorKind::UnsupportedOperation, message)
+            .with_source(text)
+            .with_hint("docs/guests.md has the limits; those of `infer run` are wider than those of servers")
     })
 }
 
@@ -114,9 +140,11 @@ pub(crate) fn trust(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
         }
     };
     compiled.map_err(|error| {
-        Error::new(ErrorKind::UnsupportedOperation, "the compiled guest does not fit this infer")
-            .with_source(text(&error))
-            .with_hint("compile it again with `infer compile`, on this processor and with the same --fuel setting")
+        too_large(&error).unwrap_or_else(|| {
+            Error::new(ErrorKind::UnsupportedOperation, "the compiled guest does not fit this infer")
+                .with_source(text(&error))
+                .with_hint("compile it again with `infer compile`, on this processor and with the same --fuel setting")
+        })
     })
 }
 
@@ -139,5 +167,27 @@ pub(crate) fn map(engine: &Engine, kind: Kind, file: File) -> wasmtime::Result<C
         }
         // SAFETY: as above.
         _ => unsafe { Module::deserialize_file(wasmtime, path) }.map(Compiled::Module),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EngineConfig;
+
+    #[test]
+    fn what_infer_does_not_have_is_told_from_what_is_not_valid() {
+        let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+        let cases = [
+            ("(module (tag))", "does not have"),
+            ("(module (type (struct)))", "does not have"),
+            ("(module (memory 1 1 shared))", "does not have"),
+            ("(module (func (result i32)))", "is not valid"),
+        ];
+        for (text, expected) in cases {
+            let bytes = wat::parse_str(text).expect("text");
+            let error = compile(&engine, &bytes).expect_err(text);
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
     }
 }

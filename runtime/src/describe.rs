@@ -6,7 +6,6 @@ use wasmtime::component::{Component, types::ComponentItem};
 
 use crate::compiled::{self, Kind};
 use crate::engine::Engine;
-use crate::guest::text;
 
 /// A guest's kind and imports.
 #[derive(Clone, Debug)]
@@ -34,21 +33,15 @@ impl GuestDescription {
     /// looked into without trusting it.
     pub fn of(engine: &Engine, bytes: &[u8]) -> Result<GuestDescription> {
         let kind = compiled::kind(bytes)?;
-        let invalid = |error| {
-            Error::new(
-                ErrorKind::InvalidEncoding,
-                "the guest is not valid WebAssembly",
-            )
-            .with_source(text(&error))
-        };
+        let refused = |error| compiled::refused(bytes, &error);
         let wasmtime = engine.wasmtime();
         let imports = match kind {
             Kind::Component => imports_of_component(
                 engine,
-                &Component::from_binary(wasmtime, bytes).map_err(invalid)?,
+                &Component::from_binary(wasmtime, bytes).map_err(refused)?,
             ),
             Kind::Module => {
-                imports_of_module(&Module::from_binary(wasmtime, bytes).map_err(invalid)?)
+                imports_of_module(&Module::from_binary(wasmtime, bytes).map_err(refused)?)
             }
             Kind::Compiled => {
                 let message = "compiled code cannot be looked into without trusting it";

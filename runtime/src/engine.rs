@@ -18,17 +18,18 @@ use crate::wasi;
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
 const ASYNC_STACK: usize = 8 << 20;
 
-/// Elements that a table in the pool has room for.
-const TABLE_ELEMENTS: usize = 100_000;
+/// Elements that a table in the pool has room for: the functions of a large program. What is not used is addresses alone.
+const TABLE_ELEMENTS: usize = 1_000_000;
 
-/// Tables of an instance in the pool, on the average: that of a component's module, and those that bindings add.
-const TABLES: u32 = 4;
+/// The most tables of one instance in the pool: those of a component's modules, and those that bindings add.
+const TABLES: u32 = 32;
 
-/// The most tables of one instance in the pool.
-const MOST_TABLES: u32 = 16;
+/// The most memories of one instance in the pool; several have components that are composed of others.
+const MEMORIES: u32 = 8;
 
-/// The most memories of one instance in the pool.
-const MEMORIES: u32 = 4;
+/// Memories that a pool has room for in any case, 4 GiB of address space each: half of what a process has. Beyond
+/// these each instance has one, and more only as long as others have no more.
+const ADDRESSES: u32 = 1 << 14;
 
 /// What is kept of an instance's tables for the next one in its place, in bytes: clearing it is cheaper than having it
 /// mapped anew.
@@ -139,12 +140,16 @@ fn pool(instances: u32, kept_memory: usize) -> PoolingAllocationConfig {
     pool.total_component_instances(instances)
         // These only count.
         .total_core_instances(instances.saturating_mul(most_of_each))
-        // So that one guest cannot take the memories and tables of many.
+        // Whatever its guest, an instance takes none of what another needs.
         .max_memories_per_module(MEMORIES)
         .max_memories_per_component(MEMORIES)
-        .max_tables_per_module(MOST_TABLES)
-        .max_tables_per_component(MOST_TABLES)
-        .total_memories(instances)
+        .max_tables_per_module(TABLES)
+        .max_tables_per_component(TABLES)
+        .total_memories(
+            instances
+                .saturating_mul(MEMORIES)
+                .min(ADDRESSES.max(instances)),
+        )
         .total_tables(instances.saturating_mul(TABLES))
         .table_elements(TABLE_ELEMENTS)
         .total_stacks(instances)

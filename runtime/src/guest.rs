@@ -140,21 +140,15 @@ impl Guest {
     /// does not have.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Guest> {
         let wasmtime = engine.wasmtime();
-        let invalid = |error| {
-            Error::new(
-                ErrorKind::InvalidEncoding,
-                "the guest is not valid WebAssembly",
-            )
-            .with_source(text(&error))
-        };
+        let refused = |error| compiled::refused(bytes, &error);
         match compiled::kind(bytes)? {
             compiled::Kind::Component => Guest::of_component(
                 engine,
-                &Component::from_binary(wasmtime, bytes).map_err(invalid)?,
+                &Component::from_binary(wasmtime, bytes).map_err(refused)?,
             ),
             compiled::Kind::Module => Guest::of_module(
                 engine,
-                &Module::from_binary(wasmtime, bytes).map_err(invalid)?,
+                &Module::from_binary(wasmtime, bytes).map_err(refused)?,
             ),
             compiled::Kind::Compiled => Err(Guest::untrusted()),
         }
@@ -282,7 +276,10 @@ fn not_linked(error: &wasmtime::Error) -> Error {
         "the guest imports what infer does not have",
     )
     .with_source(text(error))
-    .with_hint("infer has WASI 0.2 (`wasi:cli` and what it needs), WASI preview1 and wasi-nn")
+    .with_hint(
+        "infer has WASI 0.2 (`wasi:cli`, `wasi:http` and what they need), WASI preview1, and wasi-nn as \
+         `wasi:nn@0.2.0-rc-2024-10-28` and `wasi_ephemeral_nn`",
+    )
 }
 
 /// wasmtime's chain of causes on one line.

@@ -15,10 +15,7 @@ use crate::nn::state::NnState;
 use crate::nn::usage::{Limit, Usage};
 use crate::nn::witx::Handles;
 use crate::pages;
-
-/// The most resources of WASI that an instance may hold: streams, files, requests and their bodies, which cost memory and
-/// descriptors of the host's.
-const WASI_RESOURCES: usize = 1024;
+use crate::wasi::held;
 
 /// Host memory of one table element, in bytes.
 const TABLE_ELEMENT: usize = size_of::<usize>();
@@ -42,14 +39,16 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `pooled` is whether its memories lie in a pool.
+    /// `wasi` comes with how many of its resources the instance may hold; `pooled` is whether its memories lie in a pool.
     pub(crate) fn new(
-        mut wasi: WasiP1Ctx,
+        (mut wasi, most): (WasiP1Ctx, usize),
         (nn, outgoing): (NnState, Outgoing),
         (limits, pooled): (&Limits, bool),
     ) -> Host {
         let usage = nn.usage.clone();
-        wasi.ctx().table.set_max_capacity(WASI_RESOURCES);
+        wasi.ctx().table.set_max_capacity(most);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(held::FIELD_BYTES);
         // The books have the limit; as many handles again tell of failures.
         let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
         let mut table = ResourceTable::new();
@@ -66,7 +65,7 @@ impl Host {
                 // What an instance in a pool leaves behind is given back or cleared, for which small pages are better.
                 may_be_large: !pooled,
             },
-            http: WasiHttpCtx::new(),
+            http,
             outgoing,
             answers: BTreeSet::new(),
         }

@@ -1,5 +1,8 @@
 //! Functions of WASI that are not as wasmtime has them: what a guest hands over is bounded, where it would be kept as it is,
-//! what it is told of the host is no more than its business, and what it reads is copied once, from where it came to.
+//! what it is told of the host is no more than its business, what it reads is copied once, from where it came to, and how
+//! much it holds is counted ([`held`]).
+
+pub(crate) mod held;
 
 use bytes::Bytes;
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable};
@@ -7,10 +10,8 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings::io::streams::StreamError;
 use wasmtime_wasi::p2::{DynInputStream, IoError, StreamError as Unread};
 use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::http::types::{
-    HostOutgoingRequest as Requests, HostOutgoingResponse as Responses, Method,
-};
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as Requests, Method};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 
 use crate::host::Host;
 
@@ -34,6 +35,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     add_http(&mut linker.instance(HTTP)?)?;
     add_streams(&mut linker.instance(STREAMS)?)?;
+    held::add_to_linker(linker)?;
     linker.instance(ERROR)?.func_wrap(
         "[method]error.to-debug-string",
         |mut store, (error,): (Resource<IoError>,)| {
@@ -52,18 +54,6 @@ fn add_http(http: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
             let long = matches!(&method, Method::Other(name) if name.len() > LONGEST_METHOD);
             let set = || Requests::set_method(&mut store.data_mut().http(), request, method);
             Ok((unless(long, set)?,))
-        },
-    )?;
-    http.func_wrap(
-        "[method]outgoing-response.body",
-        |mut store, (response,): (Resource<HostOutgoingResponse>,)| {
-            let body = Responses::body(&mut store.data_mut().http(), response)?;
-            // So that it is known at the end whose body is not finished.
-            store
-                .data_mut()
-                .answers
-                .extend(body.as_ref().ok().map(Resource::rep));
-            Ok((body,))
         },
     )?;
     http.func_wrap(
@@ -135,6 +125,7 @@ fn unless(long: bool, set: impl FnOnce() -> Refusing) -> Refusing {
 
 #[cfg(test)]
 mod tests {
+    use super::held::{CREATE_TCP, CREATE_UDP, FILES, TCP};
     use super::*;
 
     /// Else these would stand beside wasmtime's, in the place of none.
@@ -147,6 +138,18 @@ mod tests {
         for (instance, function) in [
             (HTTP, "[method]outgoing-request.set-method"),
             (HTTP, "[method]outgoing-response.body"),
+            (HTTP, "[method]outgoing-request.body"),
+            (HTTP, "[constructor]fields"),
+            (HTTP, "[static]fields.from-list"),
+            (HTTP, "[method]fields.clone"),
+            (FILES, "[method]descriptor.open-at"),
+            (FILES, "[method]descriptor.read-directory"),
+            (FILES, "[method]descriptor.read-via-stream"),
+            (FILES, "[method]descriptor.write-via-stream"),
+            (FILES, "[method]descriptor.append-via-stream"),
+            (TCP, "[method]tcp-socket.accept"),
+            (CREATE_TCP, "create-tcp-socket"),
+            (CREATE_UDP, "create-udp-socket"),
             (HTTP, "[method]outgoing-request.set-authority"),
             (HTTP, "[method]outgoing-request.set-path-with-query"),
             (ERROR, "[method]error.to-debug-string"),

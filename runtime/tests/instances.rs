@@ -341,3 +341,40 @@ async fn a_pooled_memory_is_as_new_for_the_next_instance() {
         assert!(matches!(end, End::Exited(0)), "{end:?}");
     }
 }
+
+/// However many memories and tables a guest has, another's instance finds its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_many_memories_takes_none_of_another_s() {
+    let (memories, tables) = ("(memory 1)".repeat(8), "(table 1000000 funcref)".repeat(32));
+    let endless = format!(r#"(module {memories} {tables} (func (export "_start") (loop (br 0))))"#);
+    let config = EngineConfig {
+        instances: Some(4),
+        ..EngineConfig::default()
+    };
+    let engine = Engine::new(&config).expect("an engine");
+    let (endless, short) = (guest_of(&engine, &endless), guest_of(&engine, SHORT));
+    let registry = Arc::default();
+    let timeout = Some(Duration::from_millis(500));
+    let running = at_once(3, &endless, &registry, &[], timeout);
+    let beside = async {
+        for _ in 0..20 {
+            let ran = common::run(&short, common::instance(&[], Arc::default()), Vec::new()).await;
+            assert!(matches!(ran.end, End::Exited(0)), "{:?}", ran.end);
+        }
+    };
+    let (ran, ()) = tokio::join!(running, beside);
+    for ran in ran {
+        assert!(matches!(ran.end, End::TimedOut(_)), "{:?}", ran.end);
+    }
+    // One that has more is refused before it runs.
+    let memories = "(memory 1)".repeat(9);
+    let bytes = wat::parse_str(format!(r#"(module {memories} (func (export "_start")))"#));
+    let refused = Guest::compile(&engine, &bytes.expect("valid text"));
+    let error = refused.err().expect("too many memories");
+    assert!(
+        error
+            .to_string()
+            .contains("more memories, tables or instances"),
+        "{error}"
+    );
+}

@@ -2,6 +2,9 @@
 
 mod common;
 
+#[path = "common/observers.rs"]
+mod observers;
+
 #[path = "common/server.rs"]
 mod server;
 
@@ -472,4 +475,44 @@ fn a_guest_with_many_calls_does_not_keep_another_waiting() {
         // The rest need not be waited for.
         server.signal(rustix::process::Signal::KILL);
     });
+}
+
+/// A component with an interpreter inside, made as docs/guests.md says.
+#[test]
+fn a_guest_in_python_is_a_model() {
+    if observers::are_skipped("a guest in Python") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let top = folder.path().join("top.wasm");
+    // Python writes beside what it reads.
+    let source = root().join("guest-examples/other-languages/top.py");
+    std::fs::copy(source, folder.path().join("top.py")).expect("copied");
+    let made = observers::python_with("clients")
+        .args(["-c", "import componentize_py; componentize_py.script()"])
+        .args(["-d", "guest-examples/guest/wit"])
+        .args(["-w", "infer:nn/model", "componentize"])
+        .arg("-p")
+        .arg(folder.path())
+        .args(["top", "-o"])
+        .arg(&top)
+        .current_dir(root())
+        .output()
+        .expect("python3");
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    let (guest, model) = (top.to_string_lossy(), test_model("identity-f32"));
+    let server = Server::start(&[&guest, "--model", &model.to_string_lossy()]);
+    let values =
+        json!([{ "name": "values", "shape": [4], "datatype": "FP32", "data": [1, -3, 5.5, 2] }]);
+    for _ in 0..3 {
+        let answer = infer(&server, "top", &values);
+        assert_eq!(output(&answer, "place"), json!([2]));
+        assert_eq!(output(&answer, "value"), json!([5.5]));
+    }
+    // Of an exception its text is for the log; what the guest says of the inputs would be for the caller.
+    let none = json!([{ "name": "values", "shape": [0], "datatype": "FP32", "data": [] }]);
+    let answer = infer(&server, "top", &none);
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert_eq!(output(&infer(&server, "top", &values), "place"), json!([2]));
 }

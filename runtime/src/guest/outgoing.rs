@@ -1,5 +1,7 @@
 //! HTTP requests that a guest sends: to hosts that it was granted, and to no other.
 
+use std::sync::Arc;
+
 use http::uri::{Authority, Scheme};
 use http_body_util::BodyExt;
 use infer_core::clip;
@@ -16,6 +18,8 @@ pub(crate) struct Outgoing {
     request: String,
     any: bool,
     hosts: Vec<HostGrant>,
+    /// Held by each of its connections.
+    connections: Arc<()>,
 }
 
 impl Outgoing {
@@ -26,6 +30,7 @@ impl Outgoing {
             request,
             any: grants.network,
             hosts: grants.outgoing.clone(),
+            connections: Arc::default(),
         }
     }
 
@@ -43,6 +48,9 @@ impl Outgoing {
         self.any || uri.authority().is_some_and(granted)
     }
 }
+
+/// The most connections of one instance at one time: each takes a descriptor of the host's.
+const MOST_CONNECTIONS: usize = 256;
 
 /// What may be written of a body at one time, in bytes. Two of these may wait for whoever reads it.
 const PIECE: usize = 64 << 10;
@@ -72,9 +80,18 @@ impl WasiHttpHooks for Outgoing {
             );
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
+        if Arc::strong_count(&self.connections) > MOST_CONNECTIONS {
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        }
+        let connection = self.connections.clone();
         Box::new(async move {
             let (response, ended) =
                 wasmtime_wasi_http::default_send_request(request, options).await?;
+            let ended = async move {
+                let ended = ended.await;
+                drop(connection);
+                ended
+            };
             Ok((
                 response.map(BodyExt::boxed_unsync),
                 Box::new(ended) as Ended,
@@ -104,6 +121,7 @@ mod tests {
             request: String::new(),
             any: false,
             hosts,
+            connections: Arc::default(),
         };
         let cases = [
             ("https://api.example/x", true),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use infer_core::{Cancel, Error, ErrorKind, Result};
 use tokio::sync::{Notify, oneshot};
 use tracing::{Instrument, Span};
+use wasmtime::component::ResourceTableError;
 use wasmtime::{InstancePre, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
@@ -32,6 +33,7 @@ use crate::nn::usage::{Limit, Usage};
 use crate::slices::Slice;
 use crate::spans;
 use crate::threads;
+use crate::wasi::held;
 
 /// Stack of the thread that polls a guest, in bytes; the guest itself runs on a stack of wasmtime's.
 const THREAD_STACK: usize = 2 << 20;
@@ -255,8 +257,12 @@ impl Guest {
             owner: self.owner,
             busy: false,
         };
+        let most = match self.program {
+            Program::Module(_) => held::MOST,
+            _ => held::RESOURCES,
+        };
         let pooled = self.engine.config().instances.is_some();
-        let host = Host::new(wasi, (nn, outgoing), (&limits, pooled));
+        let host = Host::new((wasi, most), (nn, outgoing), (&limits, pooled));
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         // No list that a guest passes is larger than its memory; parts of one may overlap.
@@ -363,7 +369,10 @@ fn wasi(args: &[String], grants: &Grants) -> Result<WasiCtxBuilder> {
             })?;
     }
     if grants.network {
-        wasi.inherit_network().allow_ip_name_lookup(true);
+        wasi.inherit_network()
+            .allow_ip_name_lookup(true)
+            .allow_tcp(true)
+            .allow_udp(true);
     }
     Ok(wasi)
 }
@@ -530,6 +539,9 @@ impl<W: Work> Run<W> {
                 if error.downcast_ref() == Some(&Trap::OutOfFuel) {
                     usage.hit(Limit::Fuel);
                 }
+                if holds_too_much(&error) {
+                    usage.hit(Limit::Resources);
+                }
                 End::Trapped(trapped(&error, limits, refused))
             }
         }
@@ -579,6 +591,12 @@ fn trapped(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> Er
         (Some(Trap::OutOfFuel), Some(fuel)) => {
             format!("the guest used up its {fuel} units of fuel")
         }
+        _ if holds_too_much(error) => {
+            let (most, module) = (held::RESOURCES, held::MOST);
+            format!(
+                "the guest trapped: it holds as many resources as it may: {most} of WASI, {module} of preview1, and twice its handles (--max-handles) of wasi-nn"
+            )
+        }
         _ => format!("the guest trapped: {cause}"),
     };
     let mut trapped = Error::new(ErrorKind::RuntimeError, message);
@@ -593,6 +611,13 @@ fn trapped(error: &wasmtime::Error, limits: &Limits, memory_refused: bool) -> Er
         )),
         _ => trapped,
     }
+}
+
+/// Whether one of its tables had no room; those of WASI say so by a trap.
+fn holds_too_much(error: &wasmtime::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref(), Some(ResourceTableError::Full)))
 }
 
 fn pool_is_full(error: &wasmtime::Error) -> Error {

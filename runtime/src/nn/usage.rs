@@ -18,6 +18,8 @@ pub(crate) enum Limit {
     Memory,
     TensorBytes,
     Handles,
+    /// Of WASI.
+    Resources,
     Fuel,
     Timeout,
     Queue,
@@ -25,10 +27,11 @@ pub(crate) enum Limit {
 }
 
 /// All limits, in the order of their numbers.
-pub(crate) const LIMITS: [Limit; 7] = [
+pub(crate) const LIMITS: [Limit; 8] = [
     Limit::Memory,
     Limit::TensorBytes,
     Limit::Handles,
+    Limit::Resources,
     Limit::Fuel,
     Limit::Timeout,
     Limit::Queue,
@@ -42,6 +45,7 @@ impl Limit {
             Limit::Memory => "memory",
             Limit::TensorBytes => "tensor_bytes",
             Limit::Handles => "handles",
+            Limit::Resources => "resources",
             Limit::Fuel => "fuel",
             Limit::Timeout => "timeout",
             Limit::Queue => "queue",

@@ -46,7 +46,7 @@ impl LogStream {
 
     fn say(&mut self) {
         let text = String::from_utf8_lossy(&self.line);
-        let text = text.trim_end().escape_debug();
+        let text = visible(text.trim_end());
         let request_id = self.request.as_str();
         tracing::info!(
             guest = self.guest,
@@ -56,6 +56,23 @@ impl LogStream {
         );
         self.line.clear();
     }
+}
+
+/// A text as it may stand in a log: what would move the cursor or turn the line around is spelt out, and nothing else, so
+/// that a guest's own JSON can be read there.
+fn visible(text: &str) -> String {
+    let hidden = |c: char| {
+        c != '\t' && c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match hidden(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 impl Drop for LogStream {
@@ -123,5 +140,26 @@ impl AsyncWrite for LogStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_s_line_is_changed_only_where_it_could_hide_something() {
+        let cases = [
+            (
+                r#"{"path": "C:\\x", 'é': 1}"#,
+                r#"{"path": "C:\\x", 'é': 1}"#,
+            ),
+            ("a\tb", "a\tb"),
+            ("a\u{1b}[2Jb\rc", "a\\u{1b}[2Jb\\rc"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(visible(line), expected);
+        }
     }
 }

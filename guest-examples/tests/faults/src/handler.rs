@@ -13,6 +13,8 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::{OutputStream, StreamError};
 
+use crate::holding;
+
 struct Handler;
 
 wasip2::http::proxy::export!(Handler);
@@ -55,6 +57,8 @@ impl Guest for Handler {
                 let code = ErrorCode::InternalError(Some("\n WARN forged".repeat(size(with))));
                 ResponseOutparam::set(out, Err(code));
             }
+            "hold" => say_result(out, holding::hold(with)),
+            "connect" => say_result(out, holding::connect(with)),
             "requests" => say(out, 200, &requests().to_string()),
             "status" => say(out, with.parse().unwrap_or(200), "with a body"),
             "half" => half(with, out),

@@ -4,3 +4,6 @@
 
 #[cfg(all(target_arch = "wasm32", target_env = "p2"))]
 mod handler;
+
+#[cfg(all(target_arch = "wasm32", target_env = "p2"))]
+mod holding;

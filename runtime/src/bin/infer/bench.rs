@@ -140,7 +140,9 @@ fn bench_guest(args: &BenchArgs, path: &Path) -> anyhow::Result<Measurement> {
         instances: Some(u32::try_from(args.load.most_callers()).unwrap_or(u32::MAX)),
         ..EngineConfig::default()
     })?;
-    let guest = run::prepare_guest(&engine, path, args.grants.allow_precompiled, None)?;
+    let cache = run::open_cache(&args.grants.dirs);
+    let trusted = args.grants.allow_precompiled;
+    let guest = run::prepare_guest(&engine, path, trusted, cache.as_ref())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let one = One {
         guest,

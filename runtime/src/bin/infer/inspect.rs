@@ -17,7 +17,9 @@ use crate::tune;
 
 pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Status> {
     let path = Path::new(&args.subject);
-    match path.is_file() && is_guest(path)? {
+    // A name that only a guest has is no model's, though there be no such file.
+    let named = matches!(path.extension(), Some(end) if end == "wasm" || end == "cwasm");
+    match named && !path.exists() || path.is_file() && is_guest(path)? {
         true => inspect_guest(path, args.json)?,
         false => inspect_model(args)?,
     }
@@ -139,6 +141,10 @@ fn needs(imports: &[Import]) -> Vec<&'static str> {
         (
             has("wasi:sockets", "") || has("wasi_snapshot_preview1", "sock_"),
             "--net, for the network",
+        ),
+        (
+            has("wasi:http/outgoing-handler", ""),
+            "--outgoing, for HTTP requests of its own",
         ),
     ];
     needs

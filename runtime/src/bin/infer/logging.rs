@@ -12,17 +12,21 @@ use crate::args::values::parse_filter;
 use crate::args::{LogFormat, Verbosity};
 use crate::output;
 
-/// What a server always logs: where it listens, and of each request where it was told to. Spans go to traces alone.
-const SERVERS: [&str; 3] = [
+/// What is always logged: where a server listens, of each request where it was told to, and what one waits for. Spans go
+/// to traces alone.
+const ALWAYS: [&str; 4] = [
     "infer::addresses=info",
     "infer::access=info",
+    "infer::compiling=info",
     "infer::trace=off",
 ];
 
 /// Starts logging. What the command line says wins over `RUST_LOG`.
 pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
-    let filter = SERVERS
+    let said = |directive: &&&str| !(verbosity.quiet && directive.starts_with("infer::compiling"));
+    let filter = ALWAYS
         .iter()
+        .filter(said)
         .filter_map(|directive| directive.parse().ok());
     let filter = filter.fold(filter_of(verbosity), |filter: EnvFilter, add: Directive| {
         filter.add_directive(add)

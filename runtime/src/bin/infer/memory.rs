@@ -53,7 +53,8 @@ pub(crate) fn use_large_pages() {
     set(&[(libc::M_TOP_PAD, GROWTH)]);
     // SAFETY: without an increment it only says where the heap ends.
     let end = unsafe { libc::sbrk(0) };
-    let (heap, page) = (HEAP as usize, 2 << 20);
+    // The buffer has grown it by its own size as well, and what comes first goes there.
+    let (heap, page) = ((HEAP + GROWTH) as usize, 2 << 20);
     let begin = (end as usize).saturating_sub(heap).next_multiple_of(page);
     // SAFETY: it is advice about how pages are backed, which changes no contents. Where the heap did not grow, some other
     // memory of the process or none lies there, to which the same applies.

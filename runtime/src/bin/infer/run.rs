@@ -73,15 +73,14 @@ impl Compiling {
         let (sender, guest) = mpsc::channel();
         let alone = args.models.models.is_empty() && args.limits.timeout.is_none();
         let (path, trusted) = (args.guest.clone(), args.grants.allow_precompiled);
-        // A guest that can write the cache's folder could put native code there.
-        let keep = !args.no_cache && !args.grants.dirs.iter().any(reaches_the_cache);
+        let (keep, dirs) = (!args.no_cache, args.grants.dirs.clone());
         let config = EngineConfig {
             fuel: args.limits.fuel.is_some(),
             ..EngineConfig::default()
         };
         let prepare = move || {
             let engine = Engine::new(&config)?;
-            let cache = keep.then(open_cache).flatten();
+            let cache = keep.then(|| open_cache(&dirs)).flatten();
             prepare_guest(&engine, &path, trusted, cache.as_ref())
         };
         // Nobody waits for a guest that takes too long.
@@ -123,16 +122,47 @@ pub(crate) fn prepare_guest(
     cache: Option<&GuestCache>,
 ) -> anyhow::Result<Guest> {
     let bytes = read_guest(path)?;
-    let guest = match (infer::kind(&bytes), cache) {
+    let prepare = || match (infer::kind(&bytes), cache) {
         (Ok(infer::Kind::Compiled), _) if trusted => Guest::trust_compiled(engine, &bytes),
         (_, Some(cache)) => Guest::compile_cached(engine, &bytes, cache),
         (_, None) => Guest::compile(engine, &bytes),
     };
+    let guest = match bytes.len() < LARGE_GUEST {
+        true => prepare(),
+        false => saying_so(path, prepare),
+    };
     guest.with_context(|| format!("cannot use the guest `{}`", path.display()))
 }
 
+/// The least bytes of a guest that may take long to compile: interpreters of other languages take seconds.
+const LARGE_GUEST: usize = 1 << 20;
+
+/// How long a guest is compiled before that is said.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Does it, and says so where it takes long.
+fn saying_so<T>(path: &Path, prepare: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let (done, is_done) = mpsc::channel::<()>();
+        let say = move || {
+            if let Err(mpsc::RecvTimeoutError::Timeout) = is_done.recv_timeout(LONG) {
+                tracing::info!(
+                    target: "infer::compiling",
+                    "compiling the guest `{}`, which takes seconds if it is large",
+                    path.display()
+                );
+            }
+        };
+        // Without the thread it is not said.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, say);
+        let prepared = prepare();
+        drop(done);
+        prepared
+    })
+}
+
 /// Whether a guest that is granted this folder could change compiled guests.
-pub(crate) fn reaches_the_cache(dir: &DirGrant) -> bool {
+fn reaches_the_cache(dir: &DirGrant) -> bool {
     let Some(cache) = GuestCache::user_folder() else {
         return false;
     };
@@ -141,8 +171,12 @@ pub(crate) fn reaches_the_cache(dir: &DirGrant) -> bool {
     !read_only && (cache.starts_with(&dir) || dir.starts_with(&cache))
 }
 
-/// The user's cache of compiled guests. Without it guests start later and no worse.
-pub(crate) fn open_cache() -> Option<GuestCache> {
+/// The user's cache of compiled guests, for one that is granted these folders. Without it guests start later and no worse.
+pub(crate) fn open_cache(granted: &[DirGrant]) -> Option<GuestCache> {
+    // A guest that can write the cache's folder could put native code there.
+    if granted.iter().any(reaches_the_cache) {
+        return None;
+    }
     let cache = GuestCache::open(&GuestCache::user_folder()?);
     cache
         .inspect_err(|error| tracing::info!("compiled guests are not kept: {}", error.report()))

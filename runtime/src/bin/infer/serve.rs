@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Verbosity;
 use crate::args::serve::ServeArgs;
-use crate::run::{granted_device, open_cache, prepare_guest, reaches_the_cache};
+use crate::run::{granted_device, open_cache, prepare_guest};
 use crate::status::Status;
 use crate::{logging, memory, output, tune};
 
@@ -123,9 +123,7 @@ fn say_where(server: &Server) -> anyhow::Result<()> {
 }
 
 fn prepare(engine: &Engine, guest: &GuestConfig) -> anyhow::Result<Guest> {
-    // A guest that can write the cache's folder could put native code there.
-    let keep = !guest.grants.dirs.iter().any(reaches_the_cache);
-    let cache = keep.then(open_cache).flatten();
+    let cache = open_cache(&guest.grants.dirs);
     prepare_guest(engine, &guest.path, guest.allow_precompiled, cache.as_ref())
 }
 
