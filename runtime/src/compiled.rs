@@ -84,19 +84,19 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
             return Err(Error::new(ErrorKind::InvalidEncoding, message));
         }
     };
-    compiled.map_err(|error| refused(bytes, &error))
+    compiled.map_err(|error| refused(engine, bytes, &error))
 }
 
 /// Why wasmtime did not take some WebAssembly.
-pub(crate) fn refused(bytes: &[u8], error: &wasmtime::Error) -> Error {
-    if let Some(error) = too_large(error) {
+pub(crate) fn refused(engine: &Engine, bytes: &[u8], error: &wasmtime::Error) -> Error {
+    if let Some(error) = too_large(engine, error) {
         return error;
     }
     let everything = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes);
     let refused = match everything {
         Ok(_) => Error::new(
             ErrorKind::UnsupportedOperation,
-            "the guest needs a part of WebAssembly that infer does not have",
+            "the guest needs what infer does not have of WebAssembly",
         )
         .with_hint("docs/guests.md says what it has; most compilers can do without the rest"),
         Err(_) => Error::new(
@@ -108,9 +108,15 @@ pub(crate) fn refused(bytes: &[u8], error: &wasmtime::Error) -> Error {
 }
 
 /// What an engine with a pool says of a guest that needs more than an instance in it has.
-fn too_large(error: &wasmtime::Error) -> Option<Error> {
+fn too_large(engine: &Engine, error: &wasmtime::Error) -> Option<Error> {
+    engine.config().instances?;
     let text = text(error);
-    text.contains(" exceeds the ").then(|| {
+    let limits = [
+        "per-instance limit",
+        "configured maximum",
+        "which exceeds the limit of",
+    ];
+    limits.iter().any(|limit| text.contains(limit)).then(|| {
         let message = "the guest needs more memories, tables or instances than it may have";
         Error::new(ErrorKind::UnsupportedOperation, message)
             .with_source(text)
@@ -140,7 +146,7 @@ pub(crate) fn trust(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
         }
     };
     compiled.map_err(|error| {
-        too_large(&error).unwrap_or_else(|| {
+        too_large(engine, &error).unwrap_or_else(|| {
             Error::new(ErrorKind::UnsupportedOperation, "the compiled guest does not fit this infer")
                 .with_source(text(&error))
                 .with_hint("compile it again with `infer compile`, on this processor and with the same --fuel setting")

@@ -17,12 +17,12 @@ pub struct EngineConfig {
     /// Take instances from a pool that is made for this many at one time, which is worth it where many are made: memory
     /// and stacks are reused. Without one each instance gets its own, and there may be as many as the machine bears.
     ///
-    /// The pool reserves address space (4 GiB and more for each) and no memory. In it a memory holds at most 4 GiB and
-    /// a table 100,000 elements, whatever [`Limits::memory`] says: growing beyond fails as it does at that limit. A
-    /// component with more than one memory counts as so many instances.
+    /// The pool reserves address space and no memory: 4 GiB and more for each of four memories of an instance, 800 KB for
+    /// each of 16 tables; where the system has no room for so much, a quarter of that. In it a memory holds at most 4 GiB
+    /// and a table 100,000 elements, whatever [`Limits::memory`] says: growing beyond fails as it does at that limit.
     pub instances: Option<u32>,
-    /// What the pool keeps of an instance's memory for the next one in its place, in bytes: clearing that is cheaper than
-    /// having it mapped anew. It stays resident, once touched, for each instance of the pool.
+    /// What the pool keeps of a memory for the next one in its place, in bytes: clearing that is cheaper than having it
+    /// mapped anew. It stays resident, once touched, for each memory of the pool.
     pub kept_memory: usize,
     /// How many instances that answer requests, and calls of models that are known to be short, may run on the threads of the
     /// caller's runtime at one time. An instance does until it has computed for a millisecond or two; then, and where so

@@ -33,7 +33,7 @@ impl GuestDescription {
     /// looked into without trusting it.
     pub fn of(engine: &Engine, bytes: &[u8]) -> Result<GuestDescription> {
         let kind = compiled::kind(bytes)?;
-        let refused = |error| compiled::refused(bytes, &error);
+        let refused = |error| compiled::refused(engine, bytes, &error);
         let wasmtime = engine.wasmtime();
         let imports = match kind {
             Kind::Component => imports_of_component(

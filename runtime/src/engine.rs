@@ -18,16 +18,16 @@ use crate::wasi;
 /// Stack of a guest's wasm and of the engine calls that it makes, in bytes; pages are used when touched.
 const ASYNC_STACK: usize = 8 << 20;
 
-/// Elements that a table in the pool has room for: the functions of a large program. What is not used is addresses alone.
-const TABLE_ELEMENTS: usize = 1_000_000;
+/// Elements that a table in the pool has room for.
+const TABLE_ELEMENTS: usize = 100_000;
 
 /// The most tables of one instance in the pool: those of a component's modules, and those that bindings add.
-const TABLES: u32 = 32;
+const TABLES: u32 = 16;
 
 /// The most memories of one instance in the pool; several have components that are composed of others.
-const MEMORIES: u32 = 8;
+const MEMORIES: u32 = 4;
 
-/// Memories that a pool has room for in any case, 4 GiB of address space each: half of what a process has. Beyond
+/// Memories that a pool has room for in any case, 4 GiB of address space each: half of what a process on x86-64 has. Beyond
 /// these each instance has one, and more only as long as others have no more.
 const ADDRESSES: u32 = 1 << 14;
 
@@ -57,7 +57,12 @@ impl Engine {
     /// # Errors
     /// `UnsupportedOperation` where wasmtime cannot compile for this processor, or the pool has no room.
     pub fn new(config: &EngineConfig) -> Result<Engine> {
-        let wasmtime = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
+        let room = |each: Room| wasmtime::Engine::new(&settings(config, each));
+        let wasmtime = match room(Room::ForMost) {
+            Err(_) if config.instances.is_some() => room(Room::ForFew),
+            engine => engine,
+        };
+        let wasmtime = wasmtime.map_err(failed)?;
         Ok(Engine(std::sync::Arc::new(Inner {
             config: *config,
             slices: Slices::new(config.on_runtime, wasmtime.clone()),
@@ -122,19 +127,38 @@ fn failed(error: wasmtime::Error) -> Error {
     Error::new(ErrorKind::UnsupportedOperation, "cannot set up wasmtime").with_source(error)
 }
 
-fn settings(config: &EngineConfig) -> Config {
+/// What a pool has for each instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// As many memories and tables as an instance may have.
+    ForMost,
+    /// A memory and a few tables, where the system has no addresses for more: what one instance has beyond these, another
+    /// goes without.
+    ForFew,
+}
+
+fn settings(config: &EngineConfig, room: Room) -> Config {
     let mut settings = Config::new();
     settings.consume_fuel(config.fuel);
     // Deadlines: the watcher of an instance moves the epoch on when one has passed.
     settings.epoch_interruption(true);
     settings.async_stack_size(ASYNC_STACK);
     if let Some(instances) = config.instances {
-        settings.allocation_strategy(pool(instances, config.kept_memory));
+        settings.allocation_strategy(pool(instances, config.kept_memory, room));
     }
     settings
 }
 
-fn pool(instances: u32, kept_memory: usize) -> PoolingAllocationConfig {
+fn pool(instances: u32, kept_memory: usize, room: Room) -> PoolingAllocationConfig {
+    let (memories, tables) = match room {
+        Room::ForMost => (
+            instances
+                .saturating_mul(MEMORIES)
+                .min(ADDRESSES.max(instances)),
+            TABLES,
+        ),
+        Room::ForFew => (instances, TABLES / 4),
+    };
     let most_of_each = u32::try_from(MOST_OF_EACH).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -145,12 +169,8 @@ fn pool(instances: u32, kept_memory: usize) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_module(TABLES)
         .max_tables_per_component(TABLES)
-        .total_memories(
-            instances
-                .saturating_mul(MEMORIES)
-                .min(ADDRESSES.max(instances)),
-        )
-        .total_tables(instances.saturating_mul(TABLES))
+        .total_memories(memories)
+        .total_tables(instances.saturating_mul(tables))
         .table_elements(TABLE_ELEMENTS)
         .total_stacks(instances)
         .linear_memory_keep_resident(kept_memory)

@@ -140,7 +140,7 @@ impl Guest {
     /// does not have.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Guest> {
         let wasmtime = engine.wasmtime();
-        let refused = |error| compiled::refused(bytes, &error);
+        let refused = |error| compiled::refused(engine, bytes, &error);
         match compiled::kind(bytes)? {
             compiled::Kind::Component => Guest::of_component(
                 engine,

@@ -36,6 +36,8 @@ pub(crate) struct Host {
     outgoing: Outgoing,
     /// The bodies of responses that it made, by their places in WASI's table, which bounds them.
     pub(crate) answers: BTreeSet<u32>,
+    /// What it holds of WASI.
+    pub(crate) held: held::Tally,
 }
 
 impl Host {
@@ -68,6 +70,7 @@ impl Host {
             http,
             outgoing,
             answers: BTreeSet::new(),
+            held: held::Tally::default(),
         }
     }
 }

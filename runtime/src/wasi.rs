@@ -125,7 +125,7 @@ fn unless(long: bool, set: impl FnOnce() -> Refusing) -> Refusing {
 
 #[cfg(test)]
 mod tests {
-    use super::held::{CREATE_TCP, CREATE_UDP, FILES, TCP};
+    use super::held::{CREATE_TCP, CREATE_UDP, FILES, LOOKUP, OUTGOING, STDERR, STDOUT, TCP};
     use super::*;
 
     /// Else these would stand beside wasmtime's, in the place of none.
@@ -150,6 +150,10 @@ mod tests {
             (TCP, "[method]tcp-socket.accept"),
             (CREATE_TCP, "create-tcp-socket"),
             (CREATE_UDP, "create-udp-socket"),
+            (LOOKUP, "resolve-addresses"),
+            (OUTGOING, "handle"),
+            (STDOUT, "get-stdout"),
+            (STDERR, "get-stderr"),
             (HTTP, "[method]outgoing-request.set-authority"),
             (HTTP, "[method]outgoing-request.set-path-with-query"),
             (ERROR, "[method]error.to-debug-string"),

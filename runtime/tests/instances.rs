@@ -345,7 +345,7 @@ async fn a_pooled_memory_is_as_new_for_the_next_instance() {
 /// However many memories and tables a guest has, another's instance finds its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_of_many_memories_takes_none_of_another_s() {
-    let (memories, tables) = ("(memory 1)".repeat(8), "(table 1000000 funcref)".repeat(32));
+    let (memories, tables) = ("(memory 1)".repeat(4), "(table 100000 funcref)".repeat(16));
     let endless = format!(r#"(module {memories} {tables} (func (export "_start") (loop (br 0))))"#);
     let config = EngineConfig {
         instances: Some(4),
@@ -367,7 +367,7 @@ async fn a_guest_of_many_memories_takes_none_of_another_s() {
         assert!(matches!(ran.end, End::TimedOut(_)), "{:?}", ran.end);
     }
     // One that has more is refused before it runs.
-    let memories = "(memory 1)".repeat(9);
+    let memories = "(memory 1)".repeat(5);
     let bytes = wat::parse_str(format!(r#"(module {memories} (func (export "_start")))"#));
     let refused = Guest::compile(&engine, &bytes.expect("valid text"));
     let error = refused.err().expect("too many memories");

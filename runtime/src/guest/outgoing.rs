@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use infer_core::clip;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -52,6 +53,9 @@ impl Outgoing {
 /// The most connections of one instance at one time: each takes a descriptor of the host's.
 const MOST_CONNECTIONS: usize = 256;
 
+/// The most bytes of the fields of a response.
+const LONGEST_FIELDS: usize = 64 << 10;
+
 /// What may be written of a body at one time, in bytes. Two of these may wait for whoever reads it.
 const PIECE: usize = 64 << 10;
 
@@ -85,8 +89,9 @@ impl WasiHttpHooks for Outgoing {
         }
         let connection = self.connections.clone();
         Box::new(async move {
-            let (response, ended) =
+            let (mut response, ended) =
                 wasmtime_wasi_http::default_send_request(request, options).await?;
+            own(response.headers_mut())?;
             let ended = async move {
                 let ended = ended.await;
                 drop(connection);
@@ -98,6 +103,22 @@ impl WasiHttpHooks for Outgoing {
             ))
         })
     }
+}
+
+/// Copies fields out of the buffer that they were read into, which they would keep: it may be many times as large.
+fn own(fields: &mut HeaderMap) -> Result<(), Error> {
+    let bytes = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    if bytes.sum::<usize>() > LONGEST_FIELDS {
+        return Err(Error::HttpResponseHeaderSectionSize(None));
+    }
+    for value in fields.values_mut() {
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -635,7 +635,7 @@ fn has_no_memory(error: &wasmtime::Error) -> bool {
 }
 
 fn no_memory(error: &wasmtime::Error) -> Error {
-    let message = "the host has no memory for an instance: each takes 4 GiB of address space, of which what it touches is used";
+    let message = "the host has no memory for an instance: each of its memories takes 4 GiB of address space, of which what it touches is used";
     Error::new(ErrorKind::RuntimeError, message)
         .with_source(text(error))
         .with_hint("raise the limit of address space (`ulimit -v`), if there is one")

@@ -6,26 +6,34 @@ use std::any::Any;
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::cli::stderr::Host as Stderr;
+use wasmtime_wasi::p2::bindings::cli::stdout::Host as Stdout;
 use wasmtime_wasi::p2::bindings::filesystem::types as files;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, HostDescriptor as Descriptors, OpenFlags, PathFlags,
 };
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::Host as Lookup;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, IpAddressFamily};
 use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket as TcpSockets;
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as CreateTcp;
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as CreateUdp;
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, FsResult, ReaddirIterator, SocketResult, TcpSocket, UdpSocket,
+    DynInputStream, DynOutputStream, FsResult, Network, ReaddirIterator, SocketResult, TcpSocket,
+    UdpSocket,
 };
 use wasmtime_wasi::sockets::WasiSocketsView;
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as Handler;
 use wasmtime_wasi_http::p2::bindings::http::types as messages;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     HostFields as Fields, HostOutgoingRequest as Requests, HostOutgoingResponse as Responses,
 };
-use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
-use wasmtime_wasi_http::{FieldMap, WasiHttpView};
+use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+};
+use wasmtime_wasi_http::{FieldMap, RequestOptions, WasiHttpView};
 
 use crate::host::Host;
 use crate::nn::usage::Limit;
@@ -40,66 +48,107 @@ pub(crate) const MOST: usize = 1024;
 pub(crate) const FIELD_BYTES: usize = 32 << 10;
 
 pub(super) const FILES: &str = "wasi:filesystem/types@0.2.12";
+pub(super) const OUTGOING: &str = "wasi:http/outgoing-handler@0.2.12";
+pub(super) const STDOUT: &str = "wasi:cli/stdout@0.2.12";
+pub(super) const STDERR: &str = "wasi:cli/stderr@0.2.12";
+pub(super) const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 pub(super) const TCP: &str = "wasi:sockets/tcp@0.2.12";
 pub(super) const CREATE_TCP: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 pub(super) const CREATE_UDP: &str = "wasi:sockets/udp-create-socket@0.2.12";
+
+/// The longest name that is looked up, in bytes: the longest that there are.
+const LONGEST_NAME: usize = 255;
 
 /// What is counted together.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Files,
+    /// Listings of folders, each of which is read whole.
+    Listings,
+    /// Of files, sockets, bodies and standard output, which cannot be told from each other.
+    Streams,
     Sockets,
     /// What a guest says in fields, in requests and responses or before it makes them.
     Messages,
+    /// What a guest writes of these.
     Bodies,
+    /// What was answered to its requests, and those that are not answered.
+    Answers,
 }
+
+const KINDS: usize = 7;
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
-            Kind::Files => "open files, folders and streams",
+            Kind::Files => "open files",
+            Kind::Listings => "listings of folders",
+            Kind::Streams => "streams",
             Kind::Sockets => "sockets",
             Kind::Messages => "fields, outgoing requests and responses",
             Kind::Bodies => "bodies of outgoing requests and responses",
+            Kind::Answers => "answers to outgoing requests",
         }
     }
 
     fn most(self) -> usize {
         match self {
-            Kind::Files | Kind::Sockets | Kind::Bodies => MOST,
+            Kind::Listings => 64,
             Kind::Messages => 2 * MOST,
+            _ => MOST,
         }
     }
 
     fn has(self, entry: &(dyn Any + Send)) -> bool {
         match self {
-            Kind::Files => {
-                entry.is::<Descriptor>()
-                    || entry.is::<ReaddirIterator>()
-                    || entry.is::<DynInputStream>()
-                    || entry.is::<DynOutputStream>()
-            }
+            Kind::Files => entry.is::<Descriptor>(),
+            Kind::Listings => entry.is::<ReaddirIterator>(),
+            Kind::Streams => entry.is::<DynInputStream>() || entry.is::<DynOutputStream>(),
             Kind::Sockets => entry.is::<TcpSocket>() || entry.is::<UdpSocket>(),
             Kind::Messages => {
                 entry.is::<FieldMap>()
                     || entry.is::<HostOutgoingRequest>()
                     || entry.is::<HostOutgoingResponse>()
             }
-            Kind::Bodies => entry.is::<HostOutgoingBody>(),
+            // One that is finished lies in its request or response.
+            Kind::Bodies => {
+                let request = entry.downcast_ref::<HostOutgoingRequest>();
+                let response = entry.downcast_ref::<HostOutgoingResponse>();
+                entry.is::<HostOutgoingBody>()
+                    || request.is_some_and(|request| request.body.is_some())
+                    || response.is_some_and(|response| response.body.is_some())
+            }
+            Kind::Answers => {
+                let future = entry.downcast_ref::<HostFutureIncomingResponse>();
+                future.is_some_and(|future| !matches!(future, HostFutureIncomingResponse::Consumed))
+                    || entry.is::<HostIncomingResponse>()
+                    || entry.is::<HostIncomingBody>()
+                    || entry.is::<HostFutureTrailers>()
+            }
         }
     }
 }
 
-/// Whether an instance holds as many as it may.
+/// How many of each kind there may be by now: those that were counted last, and those that were made since. Counting looks
+/// through a whole table, so it is done where that is too many.
+#[derive(Debug, Default)]
+pub(crate) struct Tally([usize; KINDS]);
+
+/// Whether an instance holds as many as it may; else it is about to make one.
 fn has_all(host: &mut Host, kind: Kind) -> bool {
-    let table = host.ctx().table;
-    let held = table.iter_mut().filter(|entry| kind.has(&**entry)).count();
-    let all = held >= kind.most();
-    if all {
-        host.nn.usage.hit(Limit::Resources);
-        tracing::info!("the guest is refused more than {held} {}", kind.name());
+    let at = kind as usize;
+    if host.held.0[at] >= kind.most() {
+        let table = host.ctx().table;
+        let held = table.iter_mut().filter(|entry| kind.has(&**entry)).count();
+        host.held.0[at] = held;
+        if held >= kind.most() {
+            host.nn.usage.hit(Limit::Resources);
+            tracing::info!("the guest is refused more than {held} {}", kind.name());
+            return true;
+        }
     }
-    all
+    host.held.0[at] += 1;
+    false
 }
 
 /// A trap, where WASI has no error for it.
@@ -117,6 +166,8 @@ fn check(host: &mut Host, kind: Kind) -> wasmtime::Result<()> {
 /// Puts functions that count in the place of wasmtime's.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     add_messages(linker)?;
+    add_requests(linker)?;
+    add_output(linker)?;
     add_files(linker)?;
     add_sockets(linker)
 }
@@ -169,6 +220,44 @@ fn add_messages(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )
 }
 
+fn add_requests(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    type Sent = (
+        Resource<HostOutgoingRequest>,
+        Option<Resource<RequestOptions>>,
+    );
+    linker
+        .instance(OUTGOING)?
+        .func_wrap("handle", |mut store, (request, options): Sent| {
+            let host = store.data_mut();
+            if has_all(host, Kind::Answers) {
+                return Ok((Err(messages::ErrorCode::ConnectionLimitReached),));
+            }
+            let mut http = host.http();
+            Ok((match http.handle(request, options) {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(messages::Host::convert_error_code(&mut http, error)?),
+            },))
+        })
+}
+
+/// Each is a stream of its own, which may keep part of a line.
+fn add_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker
+        .instance(STDOUT)?
+        .func_wrap("get-stdout", |mut store, (): ()| {
+            let host = store.data_mut();
+            check(host, Kind::Streams)?;
+            Ok((host.cli().get_stdout()?,))
+        })?;
+    linker
+        .instance(STDERR)?
+        .func_wrap("get-stderr", |mut store, (): ()| {
+            let host = store.data_mut();
+            check(host, Kind::Streams)?;
+            Ok((host.cli().get_stderr()?,))
+        })
+}
+
 /// What a guest is told where it has all of the files that it may; WASI has no nearer word.
 const NO_MORE_FILES: files::ErrorCode = files::ErrorCode::InsufficientMemory;
 
@@ -202,7 +291,7 @@ fn add_files(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         |mut store, (folder,): (Resource<Descriptor>,)| {
             Box::new(async move {
                 let host = store.data_mut();
-                if has_all(host, Kind::Files) {
+                if has_all(host, Kind::Listings) {
                     return Ok((Err(NO_MORE_FILES),));
                 }
                 let read = host.filesystem().read_directory(folder).await;
@@ -214,7 +303,7 @@ fn add_files(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "[method]descriptor.read-via-stream",
         |mut store, (file, offset): (Resource<Descriptor>, u64)| {
             let host = store.data_mut();
-            if has_all(host, Kind::Files) {
+            if has_all(host, Kind::Streams) {
                 return Ok((Err(NO_MORE_FILES),));
             }
             let stream = host.filesystem().read_via_stream(file, offset);
@@ -225,7 +314,7 @@ fn add_files(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "[method]descriptor.write-via-stream",
         |mut store, (file, offset): (Resource<Descriptor>, u64)| {
             let host = store.data_mut();
-            if has_all(host, Kind::Files) {
+            if has_all(host, Kind::Streams) {
                 return Ok((Err(NO_MORE_FILES),));
             }
             let stream = host.filesystem().write_via_stream(file, offset);
@@ -236,7 +325,7 @@ fn add_files(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "[method]descriptor.append-via-stream",
         |mut store, (file,): (Resource<Descriptor>,)| {
             let host = store.data_mut();
-            if has_all(host, Kind::Files) {
+            if has_all(host, Kind::Streams) {
                 return Ok((Err(NO_MORE_FILES),));
             }
             let stream = host.filesystem().append_via_stream(file);
@@ -290,6 +379,21 @@ fn add_sockets(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             }
             let accepted = TcpSockets::accept(&mut host.sockets(), socket);
             Ok((told_of_socket(host, accepted)?,))
+        },
+    )?;
+    linker.instance(LOOKUP)?.func_wrap_async(
+        "resolve-addresses",
+        |mut store, (network, name): (Resource<Network>, String)| {
+            Box::new(async move {
+                if name.len() > LONGEST_NAME {
+                    return Ok((Err(network::ErrorCode::InvalidArgument),));
+                }
+                // A lookup is a thread's work, which goes on though nobody waits for it: not before there is a thread.
+                let _ = tokio::task::spawn_blocking(|| ()).await;
+                let host = store.data_mut();
+                let stream = host.sockets().resolve_addresses(network, name);
+                Ok((told_of_socket(host, stream)?,))
+            })
         },
     )
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 
+use wasip2::cli::stdout;
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{ErrorCode, Fields, OutgoingRequest, Scheme};
@@ -28,6 +29,7 @@ pub(crate) fn hold(with: &str) -> Result<String, String> {
             drop(request);
             body
         })),
+        "outputs" => Ok(all(number, stdout::get_stdout)),
         "files" => Ok(until_refused(number, || File::open(place))),
         "requests" => requests(number, place),
         _ => Err(format!("no such kind: {kind}")),

@@ -12,21 +12,17 @@ use crate::args::values::parse_filter;
 use crate::args::{LogFormat, Verbosity};
 use crate::output;
 
-/// What is always logged: where a server listens, of each request where it was told to, and what one waits for. Spans go
-/// to traces alone.
-const ALWAYS: [&str; 4] = [
+/// What a server always logs: where it listens, and of each request where it was told to. Spans go to traces alone.
+const SERVERS: [&str; 3] = [
     "infer::addresses=info",
     "infer::access=info",
-    "infer::compiling=info",
     "infer::trace=off",
 ];
 
 /// Starts logging. What the command line says wins over `RUST_LOG`.
 pub(crate) fn start(verbosity: &Verbosity, traces: Option<&Traces>) {
-    let said = |directive: &&&str| !(verbosity.quiet && directive.starts_with("infer::compiling"));
-    let filter = ALWAYS
+    let filter = SERVERS
         .iter()
-        .filter(said)
         .filter_map(|directive| directive.parse().ok());
     let filter = filter.fold(filter_of(verbosity), |filter: EnvFilter, add: Directive| {
         filter.add_directive(add)
@@ -90,7 +86,8 @@ impl<W: Write> Write for Lines<W> {
 fn filter_of(verbosity: &Verbosity) -> EnvFilter {
     let level = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        // What one waits for is said.
+        (false, 0) => "warn,infer::compiling=info",
         (false, 1) => "warn,infer=info",
         (false, 2) => "info,infer=debug",
         (false, _) => "debug,infer=trace",
