@@ -7,7 +7,7 @@ use std::any::Any;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::WasiCliView;
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::cli::stderr::Host as Stderr;
 use wasmtime_wasi::p2::bindings::cli::stdout::Host as Stdout;
 use wasmtime_wasi::p2::bindings::filesystem::types as files;
@@ -23,7 +23,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, FsResult, Network, ReaddirIterator, SocketResult, TcpSocket,
     UdpSocket,
 };
-use wasmtime_wasi::sockets::WasiSocketsView;
+use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as Handler;
 use wasmtime_wasi_http::p2::bindings::http::types as messages;
 use wasmtime_wasi_http::p2::bindings::http::types::{
@@ -41,7 +41,7 @@ use crate::nn::usage::Limit;
 /// The most resources of WASI that a component may hold, of whatever kind.
 pub(crate) const RESOURCES: usize = 1 << 16;
 
-/// The most of a kind; for core modules, which hold files and nothing else, the most of all.
+/// The most of a kind; of a core module, which holds little but files, the most of all.
 pub(crate) const MOST: usize = 1024;
 
 /// The bytes of the fields of one request or response.
@@ -302,36 +302,37 @@ fn add_files(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     added.func_wrap(
         "[method]descriptor.read-via-stream",
         |mut store, (file, offset): (Resource<Descriptor>, u64)| {
-            let host = store.data_mut();
-            if has_all(host, Kind::Streams) {
-                return Ok((Err(NO_MORE_FILES),));
-            }
-            let stream = host.filesystem().read_via_stream(file, offset);
-            Ok((told(host, stream)?,))
+            stream(store.data_mut(), |mut files| {
+                files.read_via_stream(file, offset)
+            })
         },
     )?;
     added.func_wrap(
         "[method]descriptor.write-via-stream",
         |mut store, (file, offset): (Resource<Descriptor>, u64)| {
-            let host = store.data_mut();
-            if has_all(host, Kind::Streams) {
-                return Ok((Err(NO_MORE_FILES),));
-            }
-            let stream = host.filesystem().write_via_stream(file, offset);
-            Ok((told(host, stream)?,))
+            stream(store.data_mut(), |mut files| {
+                files.write_via_stream(file, offset)
+            })
         },
     )?;
     added.func_wrap(
         "[method]descriptor.append-via-stream",
         |mut store, (file,): (Resource<Descriptor>,)| {
-            let host = store.data_mut();
-            if has_all(host, Kind::Streams) {
-                return Ok((Err(NO_MORE_FILES),));
-            }
-            let stream = host.filesystem().append_via_stream(file);
-            Ok((told(host, stream)?,))
+            stream(store.data_mut(), |mut files| files.append_via_stream(file))
         },
     )
+}
+
+/// A stream of a file, unless an instance has all that it may.
+fn stream<T>(
+    host: &mut Host,
+    open: impl FnOnce(WasiFilesystemCtxView<'_>) -> FsResult<T>,
+) -> wasmtime::Result<(Result<T, files::ErrorCode>,)> {
+    if has_all(host, Kind::Streams) {
+        return Ok((Err(NO_MORE_FILES),));
+    }
+    let opened = open(host.filesystem());
+    Ok((told(host, opened)?,))
 }
 
 /// What a file's function gave, as a guest is told of it.
@@ -349,12 +350,9 @@ fn add_sockets(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(CREATE_TCP)?.func_wrap(
         "create-tcp-socket",
         |mut store, (family,): (IpAddressFamily,)| {
-            let host = store.data_mut();
-            if has_all(host, Kind::Sockets) {
-                return Ok((Err(network::ErrorCode::NewSocketLimit),));
-            }
-            let socket = host.sockets().create_tcp_socket(family);
-            Ok((told_of_socket(host, socket)?,))
+            socket_of(store.data_mut(), |mut sockets| {
+                sockets.create_tcp_socket(family)
+            })
         },
     )?;
     linker.instance(CREATE_UDP)?.func_wrap_async(
@@ -373,12 +371,9 @@ fn add_sockets(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(TCP)?.func_wrap(
         "[method]tcp-socket.accept",
         |mut store, (socket,): (Resource<TcpSocket>,)| {
-            let host = store.data_mut();
-            if has_all(host, Kind::Sockets) {
-                return Ok((Err(network::ErrorCode::NewSocketLimit),));
-            }
-            let accepted = TcpSockets::accept(&mut host.sockets(), socket);
-            Ok((told_of_socket(host, accepted)?,))
+            socket_of(store.data_mut(), |mut sockets| {
+                TcpSockets::accept(&mut sockets, socket)
+            })
         },
     )?;
     linker.instance(LOOKUP)?.func_wrap_async(
@@ -396,6 +391,18 @@ fn add_sockets(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             })
         },
     )
+}
+
+/// A socket, unless an instance has all that it may.
+fn socket_of<T>(
+    host: &mut Host,
+    make: impl FnOnce(WasiSocketsCtxView<'_>) -> SocketResult<T>,
+) -> wasmtime::Result<(Result<T, network::ErrorCode>,)> {
+    if has_all(host, Kind::Sockets) {
+        return Ok((Err(network::ErrorCode::NewSocketLimit),));
+    }
+    let made = make(host.sockets());
+    Ok((told_of_socket(host, made)?,))
 }
 
 fn told_of_socket<T>(
